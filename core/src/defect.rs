@@ -1,0 +1,112 @@
+//! Planted defects: a constructor argument that is zero-sized in daemons and switches one bug on in the simulator.
+
+macro_rules! defects {
+    ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
+        /// One deliberate bug, known by name to `cairn-sim mutants`.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Defect { $($(#[$doc])* $name,)* }
+
+        impl Defect {
+            /// All of them.
+            pub const ALL: &'static [Defect] = &[$(Defect::$name,)*];
+
+            /// Its name on the command line.
+            pub const fn name(self) -> &'static str {
+                match self { $(Defect::$name => $text,)* }
+            }
+
+            /// The defect called `name`.
+            pub fn by_name(name: &str) -> Option<Defect> {
+                Self::ALL.iter().copied().find(|d| d.name() == name)
+            }
+        }
+    };
+}
+
+defects! {
+    /// READY is sent before the chunk file's fdatasync.
+    AckBeforeDataSync = "ack-before-data-sync",
+    /// READY is sent before the journal's fdatasync.
+    AckBeforeJournalSync = "ack-before-journal-sync",
+    /// The master answers before its log is durable.
+    ReplyBeforeLogSync = "reply-before-log-sync",
+    /// Reads skip the comparison with stored checksums.
+    NoReadVerify = "no-read-verify",
+    /// The master accepts any version in block reports.
+    NoReportVersionCheck = "no-report-version-check",
+    /// The primary commits one replica short of the quorum.
+    CommitBelowQuorum = "commit-below-quorum",
+    /// A restarted replica of an open chunk accepts appends again (rule 4).
+    ResumeAfterRestart = "resume-after-restart",
+    /// The fence is answered before it is persisted (rule 5).
+    FenceNotPersisted = "fence-not-persisted",
+    /// Fencing an absent chunk leaves no tombstone (rule 3).
+    NoTombstone = "no-tombstone",
+    /// A replica shorter than its high-water mark still votes (rule 6).
+    DamagedVotes = "damaged-votes",
+    /// Sealing takes the shortest vote.
+    SealShortest = "seal-shortest",
+    /// Sealing goes ahead with a single holder (rule 7).
+    SealSingleHolder = "seal-single-holder",
+    /// Votes of other incarnations are counted (rule 2).
+    AnyIncarnationVotes = "any-incarnation-votes",
+    /// A copy counts before it was synced and read back.
+    CopyUnverified = "copy-unverified",
+    /// The excess or stale replica is dropped before the chunk is at its goal.
+    DropBeforeReplaced = "drop-before-replaced",
+    /// A new log segment or chunk file is not followed by a directory sync.
+    SkipDirSync = "skip-dir-sync",
+    /// A retry is acknowledged when recognised, not when committed (rule 10).
+    AckDuplicateEarly = "ack-duplicate-early",
+    /// Recovery truncates damage below the promised length (R5).
+    TruncateDamage = "truncate-damage",
+    /// Restarted masters apply the last log record twice.
+    ApplyTwice = "apply-twice",
+    /// Rename leaves the old name in place.
+    RenameKeepsSource = "rename-keeps-source",
+    /// The reader is off by one byte at a chunk boundary.
+    ReadOffByOne = "read-off-by-one",
+    /// Replacing a file by `put -f` shows it before its data is complete.
+    EarlyVisible = "early-visible",
+    /// Dead servers' replicas count as good.
+    CountDeadReplica = "count-dead-replica",
+    /// Reclaimed chunks are never collected.
+    LeakChunks = "leak-chunks",
+}
+
+/// The defects switched on in one machine. Zero-sized without the feature `defects`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Defects {
+    #[cfg(feature = "defects")]
+    planted: Option<Defect>,
+}
+
+impl Defects {
+    /// None: the correct machine.
+    pub const fn none() -> Defects {
+        Defects {
+            #[cfg(feature = "defects")]
+            planted: None,
+        }
+    }
+
+    /// Exactly one.
+    #[cfg(feature = "defects")]
+    pub const fn one(defect: Defect) -> Defects {
+        Defects { planted: Some(defect) }
+    }
+
+    /// Whether `defect` is planted; constantly false without the feature.
+    #[inline]
+    pub fn has(self, defect: Defect) -> bool {
+        #[cfg(feature = "defects")]
+        {
+            self.planted == Some(defect)
+        }
+        #[cfg(not(feature = "defects"))]
+        {
+            let _ = defect;
+            false
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! Marks: rare branches by name, so that a sweep can show that it reached them. See `docs/invariants.md`.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+/// Every mark, sorted by mechanism. `reached!` with a name that is not here does not compile.
+pub const MARKS: &[&str] = &[
+    "placeholder",
+];
+
+/// How often each mark was reached in this process; all zero without the feature `marks`.
+pub static COUNTS: [AtomicU64; MARKS.len()] = [const { AtomicU64::new(0) }; MARKS.len()];
+
+/// The place of `name` in [`MARKS`].
+///
+/// # Panics
+/// At compile time, when used by `reached!` with an unknown name.
+pub const fn index(name: &str) -> usize {
+    let mut i = 0;
+    while i < MARKS.len() {
+        if same(MARKS[i].as_bytes(), name.as_bytes()) {
+            return i;
+        }
+        i += 1;
+    }
+    panic!("unknown mark: add it to MARKS")
+}
+
+const fn same(a: &[u8], b: &[u8]) -> bool {
+    if a.len() != b.len() {
+        return false;
+    }
+    let mut i = 0;
+    while i < a.len() {
+        if a[i] != b[i] {
+            return false;
+        }
+        i += 1;
+    }
+    true
+}
+
+/// Counts one passage. Called by `reached!`.
+#[inline]
+pub fn count(index: usize) {
+    if cfg!(feature = "marks") {
+        COUNTS[index].fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Marks a rare branch as reached: `reached!("seal.completed_short_voter")`. Costs nothing without the feature `marks`.
+#[macro_export]
+macro_rules! reached {
+    ($name:literal) => {{
+        const INDEX: usize = $crate::mark::index($name);
+        $crate::mark::count(INDEX);
+    }};
+}
