@@ -36,7 +36,10 @@ pub enum Next<Q> {
 }
 
 /// Runs `machine` until it halts or the environment stops. Returns the reason and whether it is a failure.
-pub async fn drive<M: Machine, E: Environment<M>>(machine: &mut M, env: &mut E) -> Option<(alloc::string::String, bool)> {
+pub async fn drive<M: Machine, E: Environment<M>>(
+    machine: &mut M,
+    env: &mut E,
+) -> Option<(alloc::string::String, bool)> {
     let mut effects = Effects::default();
     let mut first = true;
     loop {

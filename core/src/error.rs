@@ -43,7 +43,9 @@ pub enum MasterError {
     #[error("invalid argument: {0}")]
     InvalidArgument(String),
     /// Too few live servers for a safe write.
-    #[error("not enough chunkservers: {needed} needed, {live} can take the chunk; start more or free space, then retry")]
+    #[error(
+        "not enough chunkservers: {needed} needed, {live} can take the chunk; start more or free space, then retry"
+    )]
     NotEnoughServers {
         /// How many the quorum needs.
         needed: u8,
@@ -51,7 +53,9 @@ pub enum MasterError {
         live: u8,
     },
     /// Too few replicas can be reached to settle a chunk's length.
-    #[error("{chunk} can't be sealed safely: {needed} of its replicas must answer, {answered} did; bring its chunkservers back")]
+    #[error(
+        "{chunk} can't be sealed safely: {needed} of its replicas must answer, {answered} did; bring its chunkservers back"
+    )]
     QuorumLost {
         /// The chunk.
         chunk: ChunkId,

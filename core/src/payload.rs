@@ -80,7 +80,9 @@ impl Payload {
 
     /// CRC32 of all its bytes, joined from the pieces'.
     pub fn crc(&self) -> u32 {
-        pieces(self.offset, self.len()).zip(&self.crcs).fold(0, |crc, ((_, length), piece)| combine(crc, *piece, length))
+        pieces(self.offset, self.len())
+            .zip(&self.crcs)
+            .fold(0, |crc, ((_, length), piece)| combine(crc, *piece, length))
     }
 }
 

@@ -15,9 +15,9 @@ impl Rng {
 
     /// An independent stream for the part of the program called `name`: adding draws to one stream moves no other.
     pub fn stream(seed: u64, name: &str) -> Rng {
-        let salt = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| {
-            (h ^ u64::from(b)).wrapping_mul(0x0000_0100_0000_01b3)
-        });
+        let salt = name
+            .bytes()
+            .fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0000_0100_0000_01b3));
         Rng::new(seed ^ salt)
     }
 

@@ -71,7 +71,13 @@ impl Machine for Chunkserver {
     type Request = ChunkserverCall;
     type Response = ChunkserverCallReply;
 
-    fn handle(&mut self, _now: Time, _input: Input<ChunkserverCall>, _effects: &mut Effects<ChunkserverCallReply>) {}
+    fn handle(
+        &mut self,
+        _now: Time,
+        _input: Input<ChunkserverCall>,
+        _effects: &mut Effects<ChunkserverCallReply>,
+    ) {
+    }
 
     fn next_wake(&self) -> Option<(Time, WakeReason)> {
         None

@@ -144,7 +144,8 @@ enum Parsed<'a> {
 
 /// Group headers have a fixed length, which makes the search after an invalid record cheap.
 fn maybe_group(bytes: &[u8]) -> bool {
-    bytes[0] == OP_GROUP && bytes.iter().skip(1).zip((GROUP_PAYLOAD as u32).to_le_bytes()).all(|(a, b)| *a == b)
+    bytes[0] == OP_GROUP
+        && bytes.iter().skip(1).zip((GROUP_PAYLOAD as u32).to_le_bytes()).all(|(a, b)| *a == b)
 }
 
 fn parse(bytes: &[u8], offset: u64) -> Parsed<'_> {
@@ -155,7 +156,8 @@ fn parse(bytes: &[u8], offset: u64) -> Parsed<'_> {
     }
     let Some(record) = bytes.get(..length + RECORD_OVERHEAD) else { return Parsed::Incomplete };
     let payload = &record[5..5 + length];
-    let crc = u32::from_le_bytes([record[5 + length], record[6 + length], record[7 + length], record[8 + length]]);
+    let crc =
+        u32::from_le_bytes([record[5 + length], record[6 + length], record[7 + length], record[8 + length]]);
     if crc != record_crc(offset, bytes[0], payload) {
         return Parsed::Invalid;
     }

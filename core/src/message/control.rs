@@ -5,8 +5,8 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{
-    Address, BootId, ChunkId, ChunkVersion, ClusterId, Durability, FileId, Incarnation, ProcessId, ServerId, SessionId,
-    TrashId, UploadId, VolumeId,
+    Address, BootId, ChunkId, ChunkVersion, ClusterId, Durability, FileId, Incarnation, ProcessId, ServerId,
+    SessionId, TrashId, UploadId, VolumeId,
 };
 use crate::time::UnixMs;
 

@@ -5,7 +5,9 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 use super::{SealedChunk, VolumeStatus};
-use crate::id::{Address, BootId, ChunkId, ChunkVersion, ClusterId, Incarnation, ProcessId, ServerId, SessionId, VolumeId};
+use crate::id::{
+    Address, BootId, ChunkId, ChunkVersion, ClusterId, Incarnation, ProcessId, ServerId, SessionId, VolumeId,
+};
 
 /// What a chunkserver tells the master.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
