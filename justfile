@@ -1,0 +1,35 @@
+# The few verbs people use. CI calls the same commands.
+
+# Format, lints, purity.
+check:
+    cargo fmt --all --check
+    cargo clippy --workspace --all-targets -- -D warnings
+    cargo check -p cairn-core --target x86_64-unknown-none
+
+# All tests, as in the README.
+test:
+    cargo test --workspace
+
+# A cluster in one process, to play with.
+dev *args:
+    cargo run --release -- dev {{args}}
+
+# Seeded storms: `just sweep --seeds 2000`.
+sweep *args:
+    cargo run --release -p scenarios --bin cairn-sim -- sweep {{args}}
+
+# One seed with its full trace: `just replay --seed 17`.
+replay *args:
+    cargo run --release -p scenarios --bin cairn-sim -- replay {{args}}
+
+# Every planted defect against the sweep.
+mutants *args:
+    cargo run --release -p scenarios --bin cairn-sim -- mutants {{args}}
+
+# Real processes under kill -9.
+chaos *args:
+    cargo run --release -- chaos {{args}}
+
+# Throughput beside this machine's own ceiling.
+bench *args:
+    cargo run --release -- bench {{args}}
