@@ -1,5 +1,8 @@
 //! The master: the catalog, and the volatile state of who has what.
 
+pub mod catalog;
+pub mod command;
+
 use alloc::string::String;
 
 use crate::config::MasterConfig;
