@@ -27,4 +27,5 @@ pub mod payload;
 pub mod rng;
 pub mod stats;
 pub mod time;
+pub mod trace;
 pub mod wire;

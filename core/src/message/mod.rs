@@ -2,6 +2,7 @@
 
 mod control;
 mod data;
+mod display;
 mod session;
 
 pub use control::*;
