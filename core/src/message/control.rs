@@ -187,7 +187,7 @@ impl MasterRequest {
 }
 
 /// How a file's bytes are stored; zeros take the master's defaults.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct StorageOptions {
     /// Replicas (N).
     pub replication: u8,
@@ -295,7 +295,7 @@ pub struct TrashEntry {
 }
 
 /// One replica of an open chunk, as logged with its grant (PROTOCOL rule 1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Member {
     /// The server.
     pub server: ServerId,
@@ -340,7 +340,7 @@ pub struct Grant {
 }
 
 /// A sealed chunk's identity: length and content never change again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct SealedChunk {
     /// The chunk.
     pub chunk: ChunkId,

@@ -1,13 +1,15 @@
 //! The chunk table: version, state, goal and owner of every chunk (PROTOCOL rules 1, 8 and 19).
 
 use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
+use core::ops::Bound;
 
 use crate::id::{ChunkId, ChunkVersion, Durability, FileId, UploadId};
 use crate::message::{Member, SealedChunk};
 
 /// An entry of the chunk table.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Hash)]
 pub struct Chunk {
     /// Open or sealed.
     pub state: ChunkState,
@@ -22,7 +24,7 @@ pub struct Chunk {
 }
 
 /// Whether a chunk can still grow.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Hash)]
 pub enum ChunkState {
     /// Granted to a writer.
     Open(Box<OpenChunk>),
@@ -36,7 +38,7 @@ pub enum ChunkState {
 }
 
 /// A grant as logged (PROTOCOL rule 1).
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Hash)]
 pub struct OpenChunk {
     /// The upload.
     pub upload: UploadId,
@@ -53,7 +55,7 @@ pub struct OpenChunk {
 }
 
 /// Who refers to a chunk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Owner {
     /// An upload under way.
     Upload(UploadId),
@@ -78,5 +80,80 @@ impl Chunk {
             ChunkState::Open(open) => Some(open),
             ChunkState::Sealed { .. } => None,
         }
+    }
+}
+
+/// Every chunk that something refers to, and the allocator of ids.
+#[derive(Debug, Hash)]
+pub(super) struct ChunkTable {
+    chunks: BTreeMap<ChunkId, Chunk>,
+    next: ChunkId,
+    open: u64,
+}
+
+impl ChunkTable {
+    pub(super) fn new() -> ChunkTable {
+        ChunkTable { chunks: BTreeMap::new(), next: ChunkId(1), open: 0 }
+    }
+
+    pub(super) fn chunk(&self, chunk: ChunkId) -> Option<&Chunk> {
+        self.chunks.get(&chunk)
+    }
+
+    pub(super) fn after(&self, after: Option<ChunkId>) -> impl Iterator<Item = (ChunkId, &Chunk)> {
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+        self.chunks.range((start, Bound::Unbounded)).map(|(id, chunk)| (*id, chunk))
+    }
+
+    pub(super) fn next(&self) -> ChunkId {
+        self.next
+    }
+
+    pub(super) fn len(&self) -> u64 {
+        self.chunks.len() as u64
+    }
+
+    /// How many are open.
+    pub(super) fn open(&self) -> u64 {
+        self.open
+    }
+
+    /// Allots the next id to a chunk that is open at version 1.
+    pub(super) fn grant(&mut self, open: OpenChunk, goal: u8) -> ChunkId {
+        let id = self.next;
+        self.next = ChunkId(id.0 + 1);
+        self.open += 1;
+        let owner = Owner::Upload(open.upload);
+        let state = ChunkState::Open(Box::new(open));
+        self.chunks.insert(id, Chunk { state, owner, version: ChunkVersion(1), refs: 1, goal });
+        id
+    }
+
+    /// Settles an open chunk's length and bumps its version.
+    pub(super) fn seal(&mut self, id: ChunkId, length: u64, crc: u32) -> SealedChunk {
+        let chunk = self.chunks.get_mut(&id).expect("the seal was checked against the table");
+        chunk.version = chunk.version.next();
+        chunk.state = ChunkState::Sealed { length, crc };
+        self.open -= 1;
+        SealedChunk { chunk: id, version: chunk.version, length, crc }
+    }
+
+    /// Hands a chunk over from its upload to its file.
+    pub(super) fn hand_over(&mut self, id: ChunkId, file: FileId) {
+        if let Some(chunk) = self.chunks.get_mut(&id) {
+            chunk.owner = Owner::File(file);
+        }
+    }
+
+    /// Takes one reference away. Whether it was the last one, and the chunk is gone.
+    pub(super) fn release(&mut self, id: ChunkId) -> bool {
+        let Some(chunk) = self.chunks.get_mut(&id) else { return false };
+        chunk.refs -= 1;
+        if chunk.refs > 0 {
+            return false;
+        }
+        self.open -= u64::from(chunk.open().is_some());
+        self.chunks.remove(&id);
+        true
     }
 }

@@ -1,0 +1,32 @@
+//! A hash that is the same on every machine and in every release, for comparing catalogs. Not for untrusted tables.
+
+use core::hash::Hasher;
+
+/// An odd multiplier with well mixed bits (2^64 divided by the golden ratio).
+const MULTIPLIER: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// Mixes eight bytes at a time; the length of each write counts too.
+#[derive(Debug, Default)]
+pub(super) struct Digest(u64);
+
+impl Digest {
+    fn mix(&mut self, word: u64) {
+        self.0 = (self.0.rotate_left(23) ^ word).wrapping_mul(MULTIPLIER);
+    }
+}
+
+impl Hasher for Digest {
+    fn write(&mut self, bytes: &[u8]) {
+        for part in bytes.chunks(8) {
+            let mut word = [0; 8];
+            word[..part.len()].copy_from_slice(part);
+            self.mix(u64::from_le_bytes(word));
+        }
+        self.mix(bytes.len() as u64);
+    }
+
+    fn finish(&self) -> u64 {
+        let folded = (self.0 ^ self.0 >> 32).wrapping_mul(MULTIPLIER);
+        folded ^ folded >> 29
+    }
+}
