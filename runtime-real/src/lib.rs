@@ -1,1 +1,19 @@
-//! Stub.
+//! Cairn's machines as real daemons, and the client library, on tokio.
+//!
+//! - [`client`]: read and write a cluster from Rust: [`client::Cluster`].
+//! - [`daemon`]: run a master or a chunkserver inside this process.
+//! - [`config`]: their settings, from YAML.
+//!
+//! The machines themselves are pure and live in `cairn_core`; everything here only carries out what they ask.
+
+pub mod client;
+pub mod config;
+pub mod daemon;
+pub mod log;
+
+mod entropy;
+mod environment;
+mod mailbox;
+mod node_parts;
+
+pub use cairn_core as core;
