@@ -3,7 +3,44 @@
 use core::sync::atomic::{AtomicU64, Ordering};
 
 /// Every mark, sorted by mechanism. `reached!` with a name that is not here does not compile.
-pub const MARKS: &[&str] = &["catalog.reclaim_goes_on", "catalog.retry_applied", "catalog.sealed_before"];
+pub const MARKS: &[&str] = &[
+    "catalog.reclaim_goes_on",
+    "catalog.retry_applied",
+    "catalog.sealed_before",
+    "collect.drop_refused",
+    "collect.excess",
+    "collect.order_withdrawn",
+    "collect.unknown_chunk",
+    "grants.fewer_than_wanted",
+    "grants.not_enough_servers",
+    "grants.repeated",
+    "locations.unreported",
+    "oplog.damage",
+    "oplog.disk_error",
+    "oplog.mark",
+    "oplog.rotate",
+    "oplog.torn_segment_header",
+    "oplog.torn_tail",
+    "repair.copy",
+    "repair.copy_failed",
+    "repair.target_lost",
+    "repair.timeout",
+    "requests.recalled",
+    "requests.retried_under_way",
+    "requests.upload_expired",
+    "requests.verify_bad_replica",
+    "seal.complete_short_voter",
+    "seal.conflict",
+    "seal.damaged_vote",
+    "seal.other_incarnation",
+    "seal.quorum_lost",
+    "servers.contender",
+    "servers.contender_admitted",
+    "servers.dead",
+    "servers.duplicate",
+    "servers.refused",
+    "servers.revived",
+];
 
 /// How often each mark was reached in this process; all zero without the feature `marks`.
 pub static COUNTS: [AtomicU64; MARKS.len()] = [const { AtomicU64::new(0) }; MARKS.len()];

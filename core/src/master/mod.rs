@@ -1,13 +1,44 @@
 //! The master: the catalog, and the volatile state of who has what.
+//!
+//! Changes go one way: check → propose → durable → apply → reply. What is volatile is rebuilt from registrations and
+//! reports after a start. Read `machine.rs` first.
 
+mod ballot;
 pub mod catalog;
+mod collect;
 pub mod command;
+mod grants;
+mod locations;
+mod machine;
+mod oplog;
+mod placement;
+mod recovery;
+mod repair;
+mod requests;
+mod seal;
+mod servers;
+mod sessions;
+mod status;
+#[cfg(test)]
+mod tests;
 
+use alloc::collections::BTreeMap;
 use alloc::string::String;
+use alloc::vec::Vec;
 
+use self::catalog::Catalog;
+use self::collect::Collect;
+use self::command::{Change, Command};
+use self::locations::{Expected, Locations};
+use self::machine::{Phase, Proposal};
+use self::oplog::Oplog;
+use self::repair::Repair;
+use self::seal::SealTask;
+use self::servers::{Registration, Servers};
 use crate::config::MasterConfig;
 use crate::defect::Defects;
-use crate::machine::{Effects, Input, Machine, WakeReason};
+use crate::id::{ChunkId, ClientId, ClusterId, Peer, RequestId, UploadId};
+use crate::rng::Rng;
 use crate::stats::Metrics;
 use crate::time::{Time, WallClock};
 
@@ -48,23 +79,89 @@ pub enum MasterCallReply {
 /// The machine.
 #[derive(Debug)]
 pub struct Master {
-    _setup: MasterSetup,
+    config: MasterConfig,
+    wall: WallClock,
+    defects: Defects,
+    rng: Rng,
+    phase: Phase,
+    started: Option<Time>,
+    log: Oplog<Proposal>,
+    catalog: Catalog,
+    servers: Servers,
+    locations: Locations,
+    /// Chunks being sealed.
+    seals: BTreeMap<ChunkId, SealTask>,
+    repair: Repair,
+    collect: Collect,
+    /// When each upload was last named by its client.
+    uploads: BTreeMap<UploadId, Time>,
+    /// Who waits for the outcome of a proposed change.
+    waiters: BTreeMap<(ClientId, RequestId), Vec<Peer>>,
+    /// Registrations that came before the log was read.
+    early: Vec<Registration>,
+    /// The last command read back at recovery, for a planted defect.
+    last_recovered: Option<Command>,
+    /// When the next background step is due.
+    next_tick: Time,
+    requests: u64,
 }
 
 impl Master {
     /// A master that will recover from its directory, starting at its first wake.
     pub fn new(setup: MasterSetup) -> Master {
-        Master { _setup: setup }
+        let MasterSetup { config, seed, wall, defects } = setup;
+        let cluster = ClusterId(Rng::stream(seed, "cluster id").u64() >> 6);
+        let format = Command { origin: None, at: wall.at(Time::ZERO), change: Change::Format { cluster } };
+        Master {
+            log: Oplog::new(cluster, format.encode(), config.log_segment_bytes, defects),
+            catalog: Catalog::new(defects),
+            locations: Locations::new(defects),
+            rng: Rng::stream(seed, "master"),
+            config,
+            wall,
+            defects,
+            phase: Phase::Starting,
+            started: None,
+            servers: Servers::default(),
+            seals: BTreeMap::new(),
+            repair: Repair::default(),
+            collect: Collect::default(),
+            uploads: BTreeMap::new(),
+            waiters: BTreeMap::new(),
+            early: Vec::new(),
+            last_recovered: None,
+            next_tick: Time::ZERO,
+            requests: 0,
+        }
+    }
+
+    /// The catalog as applied so far.
+    pub fn catalog(&self) -> &Catalog {
+        &self.catalog
+    }
+
+    /// Whether the log was read and requests are served.
+    pub fn is_ready(&self) -> bool {
+        matches!(self.phase, Phase::Ready { .. })
+    }
+
+    /// How many log records were applied.
+    pub fn applied_index(&self) -> u64 {
+        self.catalog.applied()
+    }
+
+    /// Servers that have a replica of a sealed chunk as it was logged.
+    pub fn good_replicas(&self, chunk: ChunkId) -> u8 {
+        self.locations.good(chunk)
+    }
+
+    fn expected(&self, chunk: ChunkId) -> Expected {
+        expected(&self.catalog, chunk)
     }
 }
 
-impl Machine for Master {
-    type Request = MasterCall;
-    type Response = MasterCallReply;
-
-    fn handle(&mut self, _now: Time, _input: Input<MasterCall>, _effects: &mut Effects<MasterCallReply>) {}
-
-    fn next_wake(&self) -> Option<(Time, WakeReason)> {
-        None
-    }
+/// What the catalog says of a sealed chunk.
+fn expected(catalog: &Catalog, chunk: ChunkId) -> Expected {
+    let entry = catalog.chunk(chunk)?;
+    Some((entry.sealed(chunk)?, entry.goal))
 }

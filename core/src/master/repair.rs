@@ -1,0 +1,217 @@
+//! Bringing sealed chunks back to their replication factor by copies, the most endangered first, throttled.
+//!
+//! A copy counts only when its target reported that it was synced and read back (PROTOCOL rule 16); a copy that fails or
+//! stays without an answer is tried again with other partners.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use super::Master;
+use super::locations::Quality;
+use super::machine::Fx;
+use super::placement;
+use crate::config::ms;
+use crate::id::{Address, ChunkId, ServerId, VolumeId};
+use crate::machine::Level;
+use crate::message::{ReplicaReport, ReplicaState, SealedChunk, ToServer};
+use crate::reached;
+use crate::time::{Span, Time};
+
+/// The pause before a chunk is tried again after a failed copy.
+const RETRY: Span = Span::from_ms(1_000);
+/// How long a server that failed to make a copy is avoided for that chunk.
+const AVOID: Span = Span::from_ms(30_000);
+
+#[derive(Debug)]
+struct Copy {
+    /// The replica that is read first.
+    source: ServerId,
+    volume: VolumeId,
+    deadline: Time,
+}
+
+/// Copies under way, and chunks that must wait.
+#[derive(Debug, Default)]
+pub(super) struct Repair {
+    copies: BTreeMap<(ChunkId, ServerId), Copy>,
+    delayed: BTreeMap<ChunkId, Time>,
+    failed: BTreeMap<(ChunkId, ServerId), Time>,
+    pub(super) done: u64,
+    pub(super) errors: u64,
+}
+
+impl Repair {
+    /// The chunk is not looked at before `until`.
+    pub(super) fn delay(&mut self, chunk: ChunkId, until: Time) {
+        self.delayed.insert(chunk, until);
+    }
+
+    /// Copies under way.
+    pub(super) fn under_way(&self) -> usize {
+        self.copies.len()
+    }
+
+    /// Targets of copies of a chunk.
+    pub(super) fn targets(&self, chunk: ChunkId) -> impl Iterator<Item = ServerId> {
+        self.copies.range((chunk, ServerId(0))..=(chunk, ServerId(u64::MAX))).map(|((_, target), _)| *target)
+    }
+
+    /// A chunk is gone.
+    pub(super) fn forget(&mut self, chunk: ChunkId) {
+        self.delayed.remove(&chunk);
+        let targets: Vec<ServerId> = self.targets(chunk).collect();
+        for target in targets {
+            self.copies.remove(&(chunk, target));
+        }
+    }
+
+    fn streams(&self, server: ServerId) -> usize {
+        self.copies.iter().filter(|((_, target), copy)| *target == server || copy.source == server).count()
+    }
+
+    fn fail(&mut self, now: Time, chunk: ChunkId, target: ServerId) {
+        if self.copies.remove(&(chunk, target)).is_some() {
+            self.errors += 1;
+            self.failed.insert((chunk, target), now + AVOID);
+            self.delayed.insert(chunk, now + RETRY);
+        }
+    }
+
+    fn prune(&mut self, now: Time) -> Vec<(ChunkId, ServerId)> {
+        self.delayed.retain(|_, until| now < *until);
+        self.failed.retain(|_, until| now < *until);
+        self.copies.iter().filter(|(_, copy)| now >= copy.deadline).map(|(key, _)| *key).collect()
+    }
+}
+
+impl Master {
+    /// Starts as many copies as may be under way.
+    pub(super) fn step_repairs(&mut self, now: Time, fx: &mut Fx) {
+        for (chunk, target) in self.repair.prune(now) {
+            reached!("repair.timeout");
+            fx.note(Level::Warn, format!("copy of {chunk} to {target} got no answer; trying again"));
+            self.repair.fail(now, chunk, target);
+        }
+        let limit = self.config.repair_streams as usize;
+        let budget = self.config.step_budget as usize;
+        let due: Vec<ChunkId> = self
+            .locations
+            .endangered()
+            .take(budget.max(limit * 2))
+            .filter(|chunk| !self.repair.delayed.contains_key(chunk))
+            .collect();
+        for chunk in due {
+            if self.repair.under_way() >= limit {
+                break;
+            }
+            self.repair_chunk(now, chunk, fx);
+        }
+    }
+
+    fn repair_chunk(&mut self, now: Time, chunk: ChunkId, fx: &mut Fx) {
+        let expected = self.expected(chunk);
+        let Some((sealed, goal)) = expected else { return };
+        let replicas = self.locations.replicas(chunk, expected);
+        let holders: BTreeSet<ServerId> =
+            replicas.iter().filter(|(quality, _)| *quality != Quality::Bad).map(|(_, r)| r.server).collect();
+        let targets: BTreeSet<ServerId> = self.repair.targets(chunk).collect();
+        let wanted = usize::from(goal).saturating_sub(holders.len() + targets.len());
+        if wanted == 0 {
+            return;
+        }
+        let per_server = self.config.repair_streams_per_server as usize;
+        let mut sources: Vec<(Quality, usize, ServerId, Address)> = replicas
+            .iter()
+            .filter(|(quality, _)| *quality != Quality::Bad)
+            .filter_map(|(quality, r)| {
+                let server = self.servers.by_id(r.server).filter(|s| s.is_usable())?;
+                Some((*quality, self.repair.streams(r.server), r.server, server.address.clone()))
+            })
+            .filter(|(_, streams, ..)| *streams < per_server)
+            .collect();
+        self.rng.shuffle(&mut sources);
+        sources.sort_by_key(|(quality, streams, ..)| (*quality, *streams));
+        let Some(first) = sources.first().map(|s| s.2) else { return };
+        let busy: BTreeSet<ServerId> = self
+            .servers
+            .usable()
+            .map(|(id, _)| id)
+            .filter(|id| self.repair.streams(*id) >= per_server)
+            .collect();
+        let avoid: Vec<ServerId> =
+            self.repair.failed.keys().filter(|(c, _)| *c == chunk).map(|(_, server)| *server).collect();
+        let free = |id: ServerId| !holders.contains(&id) && !targets.contains(&id) && !busy.contains(&id);
+        let candidates = self.candidates(sealed.length, &avoid, free);
+        let racks: Vec<String> = holders
+            .iter()
+            .chain(&targets)
+            .filter_map(|id| self.servers.by_id(*id))
+            .map(|server| server.rack.clone())
+            .collect();
+        let racks: Vec<&str> = racks.iter().map(String::as_str).collect();
+        let chosen = placement::choose(&candidates, wanted, &racks, &mut self.rng);
+        let addresses: Vec<Address> = sources.into_iter().map(|s| s.3).collect();
+        for target in chosen {
+            let Some(peer) = self.servers.peer(target.server) else { continue };
+            if self.repair.under_way() >= self.config.repair_streams as usize {
+                return;
+            }
+            reached!("repair.copy");
+            let copy = Copy {
+                source: first,
+                volume: target.volume,
+                deadline: now + ms(self.config.repair_timeout_ms),
+            };
+            self.repair.copies.insert((chunk, target.server), copy);
+            self.servers.reserve(target.server, target.volume, sealed.length);
+            fx.send(peer, ToServer::Copy { sealed, sources: addresses.clone(), volume: target.volume });
+        }
+    }
+
+    pub(super) fn on_copy_done(
+        &mut self,
+        now: Time,
+        server: ServerId,
+        target: SealedChunk,
+        error: Option<String>,
+        fx: &mut Fx,
+    ) {
+        let chunk = target.chunk;
+        if let Some(error) = error {
+            reached!("repair.copy_failed");
+            fx.note(Level::Warn, format!("copy of {chunk} to {server} failed: {error}"));
+            self.repair.fail(now, chunk, server);
+            return;
+        }
+        let Some(copy) = self.repair.copies.remove(&(chunk, server)) else { return };
+        self.repair.done += 1;
+        let expected = self.expected(chunk);
+        let known = self.locations.replicas(chunk, expected);
+        if !known.iter().any(|(quality, r)| *quality == Quality::Good && r.server == server) {
+            let report = ReplicaReport {
+                chunk,
+                volume: copy.volume,
+                version: target.version,
+                length: target.length,
+                crc: target.crc,
+                state: ReplicaState::Sealed,
+            };
+            self.locations.set(server, report, expected);
+        }
+        if self.grace_is_over(now) {
+            self.step_repairs(now, fx);
+        }
+    }
+
+    /// A server's connection, session or life ended: copies to it will not be answered.
+    pub(super) fn copies_lost_with(&mut self, now: Time, server: ServerId) {
+        let lost: Vec<(ChunkId, ServerId)> =
+            self.repair.copies.keys().filter(|(_, target)| *target == server).copied().collect();
+        for (chunk, target) in lost {
+            reached!("repair.target_lost");
+            self.repair.fail(now, chunk, target);
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! Chunkservers as the master sees them: registration, sessions, heartbeats, death, space and load.
+//!
+//! Invariant: at most one process of a server id has a session. A second process is kept waiting while the first still
+//! speaks: if it speaks again, the newcomer is a duplicate (a copied directory) and is refused; if not, it was restarted.
+
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use crate::id::{Address, BootId, ClusterId, Durability, Peer, ProcessId, ServerId, SessionId, VolumeId};
+use crate::message::{Member, VolumeStatus};
+use crate::reached;
+use crate::time::{Span, Time};
+
+/// A request for registration.
+#[derive(Clone, Debug)]
+pub(super) struct Registration {
+    pub(super) peer: Peer,
+    pub(super) server: ServerId,
+    pub(super) cluster: Option<ClusterId>,
+    pub(super) boot: BootId,
+    pub(super) process: ProcessId,
+    pub(super) address: Address,
+    pub(super) rack: String,
+    pub(super) volumes: Vec<VolumeStatus>,
+}
+
+/// A registered chunkserver.
+#[derive(Debug)]
+pub(super) struct Server {
+    pub(super) address: Address,
+    pub(super) rack: String,
+    pub(super) boot: BootId,
+    pub(super) process: ProcessId,
+    pub(super) session: SessionId,
+    /// The session's connection while it stands.
+    pub(super) peer: Option<Peer>,
+    pub(super) volumes: Vec<VolumeStatus>,
+    pub(super) load: u32,
+    pub(super) last_heard: Time,
+    /// Heard of within the time after which a server is dead.
+    pub(super) live: bool,
+}
+
+impl Server {
+    /// Whether messages reach it now.
+    pub(super) fn is_usable(&self) -> bool {
+        self.live && self.peer.is_some()
+    }
+
+    /// Whether what `member` promised still stands on this server.
+    pub(super) fn stands(&self, member: &Member, durability: Durability) -> bool {
+        self.volumes.iter().any(|v| v.volume == member.volume)
+            && match durability {
+                Durability::Sync => true,
+                Durability::Async => self.boot == member.boot,
+            }
+    }
+}
+
+/// What a registration leads to.
+#[derive(Debug)]
+pub(super) enum Admission {
+    /// Registered under this session; `replaced` is the connection of an older session.
+    Admitted { session: SessionId, replaced: Option<Peer> },
+    /// Another process of this server was heard of lately: wait until it speaks again or not.
+    Held,
+    /// Refused for good, and why.
+    Refused(String),
+}
+
+/// All chunkservers heard of since the master's start.
+#[derive(Debug, Default)]
+pub(super) struct Servers {
+    map: BTreeMap<ServerId, Server>,
+    by_peer: BTreeMap<Peer, ServerId>,
+    /// Registrations held back, since when.
+    contenders: BTreeMap<ServerId, (Time, Registration)>,
+    epoch: u32,
+    sessions: u32,
+}
+
+impl Servers {
+    /// Begins the sessions of the master's start number `epoch`.
+    pub(super) fn begin(&mut self, epoch: u32) {
+        self.epoch = epoch;
+    }
+
+    pub(super) fn by_id(&self, server: ServerId) -> Option<&Server> {
+        self.map.get(&server)
+    }
+
+    /// The connection to a server, if it can be used now.
+    pub(super) fn peer(&self, server: ServerId) -> Option<Peer> {
+        self.map.get(&server).filter(|s| s.is_usable()).and_then(|s| s.peer.clone())
+    }
+
+    pub(super) fn by_peer(&self, peer: &Peer) -> Option<ServerId> {
+        self.by_peer.get(peer).copied()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (ServerId, &Server)> {
+        self.map.iter().map(|(id, server)| (*id, server))
+    }
+
+    /// Servers that can be reached now.
+    pub(super) fn usable(&self) -> impl Iterator<Item = (ServerId, &Server)> {
+        self.iter().filter(|(_, server)| server.is_usable())
+    }
+
+    /// Takes a registration.
+    pub(super) fn register(&mut self, now: Time, cluster: ClusterId, asked: Registration) -> Admission {
+        if let Some(foreign) = asked.cluster.filter(|c| *c != cluster) {
+            return Admission::Refused(format!(
+                "this chunkserver's volumes belong to {foreign}, this master serves {cluster}; point it at its own \
+                 master, or give it empty volumes"
+            ));
+        }
+        if let Some(old) = self.map.get(&asked.server) {
+            let speaks = old.is_usable() && old.peer.as_ref() != Some(&asked.peer);
+            if speaks && old.process != asked.process {
+                reached!("servers.contender");
+                self.contenders.insert(asked.server, (now, asked));
+                return Admission::Held;
+            }
+        }
+        self.admit(now, asked)
+    }
+
+    fn admit(&mut self, now: Time, asked: Registration) -> Admission {
+        self.contenders.remove(&asked.server);
+        self.sessions += 1;
+        let session = SessionId(u64::from(self.epoch) << 32 | u64::from(self.sessions));
+        let server = Server {
+            address: asked.address,
+            rack: asked.rack,
+            boot: asked.boot,
+            process: asked.process,
+            session,
+            peer: Some(asked.peer.clone()),
+            volumes: asked.volumes,
+            load: 0,
+            last_heard: now,
+            live: true,
+        };
+        let replaced = self.map.insert(asked.server, server).and_then(|old| old.peer);
+        if let Some(peer) = &replaced {
+            self.by_peer.remove(peer);
+        }
+        let replaced = replaced.filter(|peer| *peer != asked.peer);
+        self.by_peer.insert(asked.peer, asked.server);
+        Admission::Admitted { session, replaced }
+    }
+
+    /// Takes a heartbeat. Returns whether the server was dead before, and a contender that is thereby a duplicate.
+    pub(super) fn heartbeat(
+        &mut self,
+        now: Time,
+        server: ServerId,
+        volumes: Vec<VolumeStatus>,
+        load: u32,
+    ) -> (bool, Option<Peer>) {
+        let Some(entry) = self.map.get_mut(&server) else { return (false, None) };
+        let revived = !entry.live;
+        entry.live = true;
+        entry.last_heard = now;
+        entry.volumes = volumes;
+        entry.load = load;
+        let duplicate = self.contenders.remove(&server).map(|(_, asked)| asked.peer);
+        (revived, duplicate)
+    }
+
+    /// A connection ended. Returns the server whose session it carried.
+    pub(super) fn lose(&mut self, peer: &Peer) -> Option<ServerId> {
+        self.contenders.retain(|_, (_, asked)| asked.peer != *peer);
+        let server = self.by_peer.remove(peer)?;
+        if let Some(entry) = self.map.get_mut(&server).filter(|e| e.peer.as_ref() == Some(peer)) {
+            entry.peer = None;
+        }
+        Some(server)
+    }
+
+    /// Contenders whose rival has been silent or gone for long enough; each is now admitted by [`Servers::readmit`].
+    pub(super) fn ripe_contenders(&mut self, now: Time, patience: Span) -> Vec<Registration> {
+        let map = &self.map;
+        let ripe = |id: &ServerId, since: Time| {
+            now >= since + patience || !map.get(id).is_some_and(Server::is_usable)
+        };
+        let ids: Vec<ServerId> =
+            self.contenders.iter().filter(|(id, (since, _))| ripe(id, *since)).map(|(id, _)| *id).collect();
+        ids.iter().filter_map(|id| self.contenders.remove(id)).map(|(_, asked)| asked).collect()
+    }
+
+    /// Admits a contender whose rival fell silent.
+    pub(super) fn readmit(&mut self, now: Time, asked: Registration) -> Admission {
+        reached!("servers.contender_admitted");
+        self.admit(now, asked)
+    }
+
+    /// Whether registrations are held back.
+    pub(super) fn has_contenders(&self) -> bool {
+        !self.contenders.is_empty()
+    }
+
+    /// Declares silent servers dead and returns them.
+    pub(super) fn bury(&mut self, now: Time, dead_after: Span) -> Vec<ServerId> {
+        let mut dead = Vec::new();
+        for (id, server) in &mut self.map {
+            if server.live && now >= server.last_heard + dead_after {
+                server.live = false;
+                dead.push(*id);
+            }
+        }
+        dead
+    }
+
+    /// When the next server will be dead if it stays silent.
+    pub(super) fn next_death(&self, dead_after: Span) -> Option<Time> {
+        self.map.values().filter(|s| s.live).map(|s| s.last_heard + dead_after).min()
+    }
+
+    /// Takes space off a volume until the next heartbeat tells the real figure.
+    pub(super) fn reserve(&mut self, server: ServerId, volume: VolumeId, bytes: u64) {
+        let volumes = self.map.get_mut(&server).map(|s| s.volumes.as_mut_slice()).unwrap_or_default();
+        if let Some(entry) = volumes.iter_mut().find(|v| v.volume == volume) {
+            entry.free_bytes = entry.free_bytes.saturating_sub(bytes);
+        }
+        if let Some(entry) = self.map.get_mut(&server) {
+            entry.load = entry.load.saturating_add(1);
+        }
+    }
+}
