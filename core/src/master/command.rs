@@ -251,3 +251,147 @@ changes! {
         drops: Vec<ReplicaDrop>,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::{BootId, ProcessId, SessionId};
+    use alloc::format;
+    use alloc::vec;
+    use proptest::prelude::*;
+
+    /// One command of each op, in order of op codes, each field with a value of its own.
+    fn examples() -> Vec<Change> {
+        let identity = Identity { user: "u".into(), groups: vec!["g".into()] };
+        let undelete_ms = 0x1122;
+        let member = Member {
+            server: ServerId(1),
+            session: SessionId(2),
+            volume: VolumeId(3),
+            boot: BootId(4),
+            process: ProcessId(5),
+        };
+        let durability = Durability::Async;
+        let options = StorageOptions { replication: 3, quorum: 2, chunk_bytes: 4096, durability };
+        let drop = ReplicaDrop {
+            chunk: ChunkId(1),
+            version: ChunkVersion(2),
+            server: ServerId(3),
+            volume: VolumeId(4),
+            reason: DropReason::Excess,
+        };
+        vec![
+            Change::Format { cluster: ClusterId(7) },
+            Change::Start {},
+            Change::Mkdir { identity: identity.clone(), path: "/d".into(), parents: true, mode: 0o755 },
+            Change::Chmod { identity: identity.clone(), path: "/d".into(), mode: 0o755 },
+            Change::Chown {
+                identity: identity.clone(),
+                path: "/d".into(),
+                owner: Some("o".into()),
+                group: None,
+            },
+            Change::Rename {
+                identity: identity.clone(),
+                from: "/a".into(),
+                to: "/b".into(),
+                replace: true,
+                undelete_ms,
+            },
+            Change::Delete { identity: identity.clone(), path: "/d".into(), recursive: true, undelete_ms },
+            Change::Restore {
+                identity: identity.clone(),
+                entry: Some(TrashId(9)),
+                path: "".into(),
+                to: None,
+            },
+            Change::BeginUpload {
+                identity: identity.clone(),
+                path: "/f".into(),
+                replace: false,
+                mode: 0o644,
+                options,
+            },
+            Change::GrantChunk {
+                upload: UploadId(6),
+                ordinal: 7,
+                members: vec![member],
+                replication: 3,
+                quorum: 2,
+                durability,
+                capacity: 4096,
+            },
+            Change::SealChunk { chunk: ChunkId(1), version: ChunkVersion(2), length: 3, crc: 4 },
+            Change::CompleteUpload {
+                identity: identity.clone(),
+                upload: UploadId(6),
+                length: 5,
+                undelete_ms,
+            },
+            Change::AbortUpload { identity, upload: UploadId(6) },
+            Change::ExpireUpload { upload: UploadId(6) },
+            Change::ReclaimTrash { entry: TrashId(9), budget: 8 },
+            Change::DropReplicas { drops: vec![drop] },
+        ]
+    }
+
+    #[test]
+    fn every_record_is_the_documented_bytes() {
+        let mut lines = String::new();
+        for (change, op) in examples().into_iter().zip(Command::OPS) {
+            let with_origin = *op == 3;
+            let origin = with_origin.then_some((ClientId(0xaa), RequestId(0xbb)));
+            let command = Command { origin, at: UnixMs(0xcc), change };
+            let (written, payload) = command.encode();
+            assert_eq!(written, *op);
+            assert_eq!(Command::decode(written, &payload).as_ref(), Ok(&command));
+            let hex: String = payload.iter().map(|byte| format!("{byte:02x}")).collect();
+            lines += &format!("{op} {hex}\n");
+        }
+        insta::assert_snapshot!(lines, @r"
+        1 00cc000000000000000700000000000000
+        2 00cc00000000000000
+        3 01aa00000000000000bb00000000000000cc00000000000000010000000000000075010000000000000001000000000000006702000000000000002f6401ed01
+        4 00cc00000000000000010000000000000075010000000000000001000000000000006702000000000000002f64ed01
+        5 00cc00000000000000010000000000000075010000000000000001000000000000006702000000000000002f640101000000000000006f00
+        6 00cc00000000000000010000000000000075010000000000000001000000000000006702000000000000002f6102000000000000002f62012211000000000000
+        7 00cc00000000000000010000000000000075010000000000000001000000000000006702000000000000002f64012211000000000000
+        8 00cc000000000000000100000000000000750100000000000000010000000000000067010900000000000000000000000000000000
+        9 00cc00000000000000010000000000000075010000000000000001000000000000006702000000000000002f6600a4010302001000000000000001000000
+        10 00cc000000000000000600000000000000070000000100000000000000010000000000000002000000000000000300000000000000040000000000000005000000000000000302010000000010000000000000
+        11 00cc00000000000000010000000000000002000000030000000000000004000000
+        12 00cc000000000000000100000000000000750100000000000000010000000000000067060000000000000005000000000000002211000000000000
+        13 00cc0000000000000001000000000000007501000000000000000100000000000000670600000000000000
+        14 00cc000000000000000600000000000000
+        15 00cc00000000000000090000000000000008000000
+        16 00cc0000000000000001000000000000000100000000000000020000000300000000000000040000000000000002000000
+        ");
+    }
+
+    #[test]
+    fn all_ops_have_an_example() {
+        assert_eq!(examples().len(), Command::OPS.len());
+        assert_eq!(Command::OPS.first(), Some(&1));
+        assert!(Command::OPS.is_sorted_by(|a, b| a < b));
+    }
+
+    #[test]
+    fn foreign_records_are_refused_with_a_reason() {
+        let (op, payload) = Command { origin: None, at: UnixMs(1), change: Change::Start {} }.encode();
+        assert_eq!(Command::decode(200, &payload), Err(CommandError::UnknownOp(200)));
+        let cut = Command::decode(op, &payload[..payload.len() - 1]);
+        assert_eq!(cut, Err(CommandError::Malformed { op, error: DecodeError::Short }));
+        let long = [payload.as_slice(), &[0]].concat();
+        let error = DecodeError::Trailing(1);
+        assert_eq!(Command::decode(op, &long), Err(CommandError::Malformed { op, error }));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_the_decoder_panic(op in 0_u8..20, payload in proptest::collection::vec(any::<u8>(), 0..200)) {
+            if let Ok(command) = Command::decode(op, &payload) {
+                prop_assert_eq!(command.encode(), (op, payload));
+            }
+        }
+    }
+}

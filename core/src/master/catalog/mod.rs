@@ -145,3 +145,8 @@ impl Catalog {
         hasher.finish()
     }
 }
+
+#[cfg(test)]
+mod model_tests;
+#[cfg(test)]
+mod tests;
