@@ -1,0 +1,207 @@
+//! One file's bytes: cached, durable, and what lies between.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use bytes::Bytes;
+use cairn_core::rng::Rng;
+
+use crate::outcome::FaultCounts;
+
+/// What a disk writes as a whole or not at all.
+pub(crate) const SECTOR: u64 = 512;
+
+/// A change that is in the cache and not yet durable.
+#[derive(Clone, Debug)]
+struct Change {
+    /// Its place in the volume's order of completions.
+    order: u64,
+    what: What,
+    /// A failed sync marked it clean: no later sync writes it.
+    forgotten: bool,
+}
+
+#[derive(Clone, Debug)]
+enum What {
+    Write { offset: u64, data: Vec<Bytes> },
+    Cut { length: u64 },
+}
+
+/// A file's content.
+#[derive(Debug, Default)]
+pub(crate) struct Inode {
+    pub(crate) cached: Vec<u8>,
+    pub(crate) durable: Vec<u8>,
+    unsynced: VecDeque<Change>,
+    /// Flipped bytes: the byte that should be there.
+    pristine: BTreeMap<u64, u8>,
+    bad_sectors: BTreeSet<u64>,
+}
+
+impl Inode {
+    /// Writes into the cache.
+    pub(crate) fn write(&mut self, order: u64, offset: u64, data: Vec<Bytes>) {
+        let end = offset + data.iter().map(|piece| piece.len() as u64).sum::<u64>();
+        put(&mut self.cached, offset, &data);
+        self.forgive(offset, end);
+        self.unsynced.push_back(Change { order, what: What::Write { offset, data }, forgotten: false });
+    }
+
+    /// Cuts or extends in the cache.
+    pub(crate) fn cut(&mut self, order: u64, length: u64) {
+        self.cached.resize(length as usize, 0);
+        self.forgive(length, u64::MAX);
+        self.unsynced.push_back(Change { order, what: What::Cut { length }, forgotten: false });
+    }
+
+    /// Makes durable what completed up to `mark`.
+    pub(crate) fn sync(&mut self, mark: u64) {
+        while self.unsynced.front().is_some_and(|change| change.order <= mark) {
+            let change = self.unsynced.pop_front().expect("there is a front");
+            if !change.forgotten {
+                apply(&mut self.durable, &change.what);
+            }
+        }
+    }
+
+    /// A sync up to `mark` fails: any of its changes may be marked clean. Returns whether one was.
+    pub(crate) fn fail_sync(&mut self, mark: u64, rng: &mut Rng) -> bool {
+        let mut any = false;
+        for change in self.unsynced.iter_mut().filter(|change| change.order <= mark) {
+            if !change.forgotten && rng.chance(1, 2) {
+                change.forgotten = true;
+                any = true;
+            }
+        }
+        any
+    }
+
+    /// The power goes.
+    pub(crate) fn cut_power(&mut self, rng: &mut Rng, counts: &mut FaultCounts) {
+        for change in std::mem::take(&mut self.unsynced) {
+            if change.forgotten {
+                counts.writes_lost += 1;
+                continue;
+            }
+            match (rng.below(3), &change.what) {
+                (0, what) => apply(&mut self.durable, what),
+                (1, What::Write { offset, data }) => {
+                    counts.writes_torn += 1;
+                    tear(&mut self.durable, *offset, data, rng);
+                }
+                _ => counts.writes_lost += 1,
+            }
+        }
+        self.cached.clone_from(&self.durable);
+        let length = self.durable.len() as u64;
+        let durable = &self.durable;
+        self.pristine.retain(|at, byte| *at < length && durable[*at as usize] != *byte);
+        self.bad_sectors.retain(|sector| sector * SECTOR < length);
+    }
+
+    /// Makes everything durable as it is: an outside hand did it.
+    pub(crate) fn settle(&mut self) {
+        self.unsynced.clear();
+        self.durable.clone_from(&self.cached);
+    }
+
+    /// Whether a read of this range fails.
+    pub(crate) fn is_unreadable(&self, offset: u64, length: u64) -> bool {
+        length > 0 && self.bad_sectors.range(offset / SECTOR..=(offset + length - 1) / SECTOR).next().is_some()
+    }
+
+    /// Whether the byte is durable and no unsynced write lies over it.
+    fn is_at_rest(&self, at: u64) -> bool {
+        at < self.durable.len() as u64
+            && at < self.cached.len() as u64
+            && !self.unsynced.iter().any(|change| match &change.what {
+                What::Write { offset, data } => {
+                    let length = data.iter().map(|piece| piece.len() as u64).sum::<u64>();
+                    (*offset..offset + length).contains(&at)
+                }
+                What::Cut { length } => at >= *length,
+            })
+    }
+
+    /// Inverts a bit at rest; false if that byte is not at rest.
+    pub(crate) fn flip(&mut self, bit: u64) -> bool {
+        let at = bit / 8;
+        if !self.is_at_rest(at) {
+            return false;
+        }
+        let was = self.cached[at as usize];
+        self.pristine.entry(at).or_insert(was);
+        self.cached[at as usize] ^= 1 << (bit % 8);
+        self.durable[at as usize] ^= 1 << (bit % 8);
+        if self.pristine[&at] == self.cached[at as usize] {
+            self.pristine.remove(&at);
+        }
+        true
+    }
+
+    /// Makes a sector unreadable; false beyond the end.
+    pub(crate) fn spoil(&mut self, offset: u64) -> bool {
+        offset < self.cached.len() as u64 && {
+            self.bad_sectors.insert(offset / SECTOR);
+            true
+        }
+    }
+
+    /// Offsets of flipped bytes that still stand.
+    pub(crate) fn flipped(&self) -> impl Iterator<Item = u64> + '_ {
+        self.pristine.keys().copied()
+    }
+
+    /// Offsets of unreadable sectors.
+    pub(crate) fn unreadable(&self) -> impl Iterator<Item = u64> + '_ {
+        self.bad_sectors.iter().map(|sector| sector * SECTOR)
+    }
+
+    /// New bytes lie over old harm.
+    fn forgive(&mut self, from: u64, to: u64) {
+        if !self.pristine.is_empty() {
+            self.pristine.retain(|at, _| !(from..to).contains(at));
+        }
+        if !self.bad_sectors.is_empty() {
+            let sectors = from / SECTOR..to.div_ceil(SECTOR);
+            self.bad_sectors.retain(|sector| !sectors.contains(sector));
+        }
+    }
+}
+
+fn apply(bytes: &mut Vec<u8>, what: &What) {
+    match what {
+        What::Write { offset, data } => put(bytes, *offset, data),
+        What::Cut { length } => bytes.resize(*length as usize, 0),
+    }
+}
+
+fn put(bytes: &mut Vec<u8>, offset: u64, data: &[Bytes]) {
+    let mut at = offset as usize;
+    for piece in data {
+        let end = at + piece.len();
+        if bytes.len() == at {
+            bytes.extend_from_slice(piece);
+        } else {
+            if bytes.len() < end {
+                bytes.resize(end, 0);
+            }
+            bytes[at..end].copy_from_slice(piece);
+        }
+        at = end;
+    }
+}
+
+/// Writes some sectors and not others.
+fn tear(bytes: &mut Vec<u8>, offset: u64, data: &[Bytes], rng: &mut Rng) {
+    let whole: Vec<u8> = data.iter().flat_map(|piece| piece.iter().copied()).collect();
+    let whole = Bytes::from(whole);
+    let mut at = 0;
+    while at < whole.len() {
+        let room = SECTOR - (offset + at as u64) % SECTOR;
+        let end = whole.len().min(at + room as usize);
+        if rng.chance(1, 2) {
+            put(bytes, offset + at as u64, &[whole.slice(at..end)]);
+        }
+        at = end;
+    }
+}

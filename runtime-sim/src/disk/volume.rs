@@ -1,0 +1,444 @@
+//! One volume: names, cached and durable, and the operations of `cairn_core::disk`.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use cairn_core::disk::{DiskError, DiskOk, DiskRequest, DiskResult, Entry};
+use cairn_core::payload::Payload;
+use cairn_core::rng::Rng;
+
+use super::inode::{Inode, SECTOR};
+use crate::options::DiskFaults;
+use crate::outcome::FaultCounts;
+
+/// What a name stands for. Clones stand for the same file.
+#[derive(Clone, Debug)]
+enum Node {
+    File(Arc<Mutex<Inode>>),
+    Directory,
+}
+
+impl Node {
+    fn is(&self, other: &Node) -> bool {
+        match (self, other) {
+            (Node::File(a), Node::File(b)) => Arc::ptr_eq(a, b),
+            (Node::Directory, Node::Directory) => true,
+            _ => false,
+        }
+    }
+}
+
+type Names = BTreeMap<Arc<str>, Node>;
+
+/// A change of names that is not yet durable.
+#[derive(Clone, Debug)]
+struct NameChange {
+    order: u64,
+    what: NameWhat,
+}
+
+#[derive(Clone, Debug)]
+enum NameWhat {
+    Make { name: Arc<str>, node: Node },
+    Rename { from: Arc<str>, to: Arc<str>, node: Node },
+    Remove { name: Arc<str>, node: Node },
+}
+
+impl NameWhat {
+    fn touches(&self, directory: &str) -> bool {
+        match self {
+            NameWhat::Make { name, .. } | NameWhat::Remove { name, .. } => parent(name) == directory,
+            NameWhat::Rename { from, to, .. } => parent(from) == directory || parent(to) == directory,
+        }
+    }
+
+    fn apply(&self, names: &mut Names) {
+        let remove = |names: &mut Names, name: &Arc<str>, node: &Node| {
+            if names.get(name).is_some_and(|there| there.is(node)) {
+                names.remove(name);
+            }
+        };
+        match self {
+            NameWhat::Make { name, node } => {
+                names.insert(name.clone(), node.clone());
+            }
+            NameWhat::Rename { from, to, node } => {
+                remove(names, from, node);
+                names.insert(to.clone(), node.clone());
+            }
+            NameWhat::Remove { name, node } => remove(names, name, node),
+        }
+    }
+}
+
+/// A volume's content. The file system's root is always there.
+#[derive(Debug, Default)]
+pub(crate) struct Volume {
+    names: Names,
+    durable: Names,
+    unsynced: VecDeque<NameChange>,
+    /// Counts completed changes; a sync covers those up to the count at its issue.
+    completed: u64,
+    used: u64,
+    pub(crate) faults: DiskFaults,
+}
+
+fn parent(name: &str) -> &str {
+    name.rsplit_once('/').map_or("", |(parent, _)| parent)
+}
+
+fn inside(file: &Mutex<Inode>) -> MutexGuard<'_, Inode> {
+    file.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn io(text: &str) -> DiskError {
+    DiskError::Io(text.into())
+}
+
+/// What an execution needs besides the volume.
+pub(crate) struct Hands<'a> {
+    pub(crate) rng: &'a mut Rng,
+    pub(crate) counts: &'a mut FaultCounts,
+    /// Set when a failing sync may have lost writes for good.
+    pub(crate) sync_lost: bool,
+}
+
+impl Volume {
+    /// An empty volume.
+    pub(crate) fn new(faults: DiskFaults) -> Volume {
+        Volume { faults, ..Volume::default() }
+    }
+
+    /// What a sync issued now will cover.
+    pub(crate) fn mark(&self) -> u64 {
+        self.completed
+    }
+
+    /// Carries an operation out; `mark` was taken at its issue.
+    pub(crate) fn execute(&mut self, request: DiskRequest, mark: u64, hands: &mut Hands<'_>) -> DiskResult {
+        if let Some(error) = self.draw_error(&request, mark, hands) {
+            hands.counts.io_errors += 1;
+            return Err(error);
+        }
+        match request {
+            DiskRequest::MakeDir(path) => self.make_dir(&path.name),
+            DiskRequest::List(path) => self.list(&path.name, hands.rng),
+            DiskRequest::Read { path, offset, length } => self.read(&path.name, offset, length),
+            DiskRequest::Write { path, offset, data, create } => self.write(&path.name, offset, data, create),
+            DiskRequest::Sync(path) => {
+                inside(self.file(&path.name)?).sync(mark);
+                Ok(DiskOk::Done)
+            }
+            DiskRequest::Truncate { path, length } => self.truncate(&path.name, length),
+            DiskRequest::Rename { from, to } => self.rename(&from.name, &to.name),
+            DiskRequest::Remove(path) => self.remove(&path.name),
+            DiskRequest::SyncDir(path) => self.sync_dir(&path.name, mark),
+            DiskRequest::Space { .. } => Ok(DiskOk::Space {
+                total: self.faults.capacity_bytes,
+                free: self.faults.capacity_bytes.saturating_sub(self.used),
+            }),
+        }
+    }
+
+    fn draw_error(&mut self, request: &DiskRequest, mark: u64, hands: &mut Hands<'_>) -> Option<DiskError> {
+        let chance = match request {
+            DiskRequest::Read { .. } | DiskRequest::List(_) => self.faults.read_errors_per_million,
+            DiskRequest::Sync(_) | DiskRequest::SyncDir(_) => self.faults.sync_errors_per_million,
+            DiskRequest::Space { .. } => 0,
+            _ => self.faults.write_errors_per_million,
+        };
+        if chance == 0 || !hands.rng.chance(u64::from(chance), 1_000_000) {
+            return None;
+        }
+        if let DiskRequest::Sync(path) = request
+            && let Ok(file) = self.file(&path.name)
+        {
+            hands.sync_lost |= inside(file).fail_sync(mark, hands.rng);
+        }
+        Some(io("injected"))
+    }
+
+    fn file(&self, name: &str) -> Result<&Mutex<Inode>, DiskError> {
+        match self.names.get(name) {
+            Some(Node::File(file)) => Ok(file),
+            Some(Node::Directory) => Err(io("is a directory")),
+            None => Err(DiskError::NotFound),
+        }
+    }
+
+    fn is_dir(&self, name: &str) -> bool {
+        name.is_empty() || matches!(self.names.get(name), Some(Node::Directory))
+    }
+
+    /// Changes the cached names.
+    fn change(&mut self, what: NameWhat) {
+        self.completed += 1;
+        what.apply(&mut self.names);
+        self.unsynced.push_back(NameChange { order: self.completed, what });
+    }
+
+    fn make_dir(&mut self, name: &str) -> DiskResult {
+        let ends = name.match_indices('/').map(|(at, _)| at).chain((!name.is_empty()).then_some(name.len()));
+        for end in ends {
+            let part = &name[..end];
+            match self.names.get(part) {
+                Some(Node::Directory) => {}
+                Some(Node::File(_)) => return Err(io("not a directory")),
+                None => self.change(NameWhat::Make { name: Arc::from(part), node: Node::Directory }),
+            }
+        }
+        Ok(DiskOk::Done)
+    }
+
+    fn list(&self, name: &str, rng: &mut Rng) -> DiskResult {
+        if !self.is_dir(name) {
+            return Err(DiskError::NotFound);
+        }
+        let mut entries: Vec<Entry> = self
+            .names
+            .iter()
+            .filter(|(path, _)| parent(path) == name)
+            .map(|(path, node)| Entry {
+                name: path[name.len()..].trim_start_matches('/').into(),
+                length: match node {
+                    Node::File(file) => inside(file).cached.len() as u64,
+                    Node::Directory => 0,
+                },
+                directory: matches!(node, Node::Directory),
+            })
+            .collect();
+        rng.shuffle(&mut entries);
+        Ok(DiskOk::Entries(entries))
+    }
+
+    fn read(&self, name: &str, offset: u64, length: u32) -> DiskResult {
+        let file = inside(self.file(name)?);
+        let end = file.cached.len() as u64;
+        let start = offset.min(end);
+        let stop = offset.saturating_add(u64::from(length)).min(end);
+        if file.is_unreadable(start, stop - start) {
+            return Err(io("bad sector"));
+        }
+        let bytes = Bytes::copy_from_slice(&file.cached[start as usize..stop as usize]);
+        Ok(DiskOk::Data(Payload::new(offset, bytes)))
+    }
+
+    fn write(&mut self, name: &str, offset: u64, data: Vec<Bytes>, create: bool) -> DiskResult {
+        let (old, missing) = match self.file(name) {
+            Ok(file) => (inside(file).cached.len() as u64, false),
+            Err(DiskError::NotFound) if create && self.is_dir(parent(name)) => (0, true),
+            Err(error) => return Err(error),
+        };
+        let end = offset + data.iter().map(|piece| piece.len() as u64).sum::<u64>();
+        let growth = end.saturating_sub(old);
+        if growth > 0 && self.used + growth > self.faults.capacity_bytes {
+            return Err(DiskError::NoSpace);
+        }
+        if missing {
+            self.change(NameWhat::Make { name: Arc::from(name), node: Node::File(Arc::default()) });
+        }
+        self.completed += 1;
+        self.used += growth;
+        inside(self.file(name)?).write(self.completed, offset, data);
+        Ok(DiskOk::Done)
+    }
+
+    fn truncate(&mut self, name: &str, length: u64) -> DiskResult {
+        let old = inside(self.file(name)?).cached.len() as u64;
+        let used = self.used - old + length;
+        if length > old && used > self.faults.capacity_bytes {
+            return Err(DiskError::NoSpace);
+        }
+        self.used = used;
+        self.completed += 1;
+        inside(self.file(name)?).cut(self.completed, length);
+        Ok(DiskOk::Done)
+    }
+
+    fn rename(&mut self, from: &str, to: &str) -> DiskResult {
+        let node = match self.names.get(from) {
+            Some(node @ Node::File(_)) => node.clone(),
+            Some(Node::Directory) => return Err(io("is a directory")),
+            None => return Err(DiskError::NotFound),
+        };
+        match self.names.get(to) {
+            Some(Node::Directory) => return Err(io("is a directory")),
+            Some(Node::File(_)) if from == to => return Ok(DiskOk::Done),
+            Some(Node::File(file)) => self.used -= inside(file).cached.len() as u64,
+            None if self.is_dir(parent(to)) => {}
+            None => return Err(DiskError::NotFound),
+        }
+        self.change(NameWhat::Rename { from: Arc::from(from), to: Arc::from(to), node });
+        Ok(DiskOk::Done)
+    }
+
+    fn remove(&mut self, name: &str) -> DiskResult {
+        let length = inside(self.file(name)?).cached.len() as u64;
+        let node = self.names[name].clone();
+        self.used -= length;
+        self.change(NameWhat::Remove { name: Arc::from(name), node });
+        Ok(DiskOk::Done)
+    }
+
+    fn sync_dir(&mut self, name: &str, mark: u64) -> DiskResult {
+        if !self.is_dir(name) {
+            return Err(DiskError::NotFound);
+        }
+        let durable = &mut self.durable;
+        self.unsynced.retain(|change| {
+            let covered = change.order <= mark && change.what.touches(name);
+            if covered {
+                change.what.apply(durable);
+            }
+            !covered
+        });
+        Ok(DiskOk::Done)
+    }
+
+    /// The power goes. No operation is under way any more.
+    pub(crate) fn cut_power(&mut self, rng: &mut Rng, counts: &mut FaultCounts) {
+        let in_order = rng.chance(1, 2);
+        let keep = rng.below(self.unsynced.len() as u64 + 1);
+        for (at, change) in std::mem::take(&mut self.unsynced).into_iter().enumerate() {
+            let kept = if in_order { (at as u64) < keep } else { rng.chance(1, 2) };
+            if kept {
+                change.what.apply(&mut self.durable);
+            } else {
+                counts.names_lost += 1;
+            }
+        }
+        self.drop_unreachable();
+        for node in self.durable.values() {
+            if let Node::File(file) = node {
+                inside(file).cut_power(rng, counts);
+            }
+        }
+        self.names = self.durable.clone();
+        self.used = self.recount();
+    }
+
+    /// Names below a directory that is gone are gone.
+    fn drop_unreachable(&mut self) {
+        let mut kept: Names = BTreeMap::new();
+        let mut by_depth: Vec<(Arc<str>, Node)> = std::mem::take(&mut self.durable).into_iter().collect();
+        by_depth.sort_by_key(|(name, _)| name.matches('/').count());
+        for (name, node) in by_depth {
+            let above = parent(&name);
+            if above.is_empty() || matches!(kept.get(above), Some(Node::Directory)) {
+                kept.insert(name, node);
+            }
+        }
+        self.durable = kept;
+    }
+
+    fn recount(&self) -> u64 {
+        self.files().map(|(_, file)| inside(file).cached.len() as u64).sum()
+    }
+
+    fn files(&self) -> impl Iterator<Item = (&Arc<str>, &Mutex<Inode>)> {
+        self.names.iter().filter_map(|(name, node)| match node {
+            Node::File(file) => Some((name, &**file)),
+            Node::Directory => None,
+        })
+    }
+
+    /// A write was under way when its process died: some prefix of its sectors may be there.
+    pub(crate) fn write_in_part(&mut self, request: DiskRequest, rng: &mut Rng) {
+        let DiskRequest::Write { path, offset, data, create } = request else { return };
+        let whole: Vec<u8> = data.iter().flat_map(|piece| piece.iter().copied()).collect();
+        let sectors = rng.below(whole.len() as u64 / SECTOR + 1);
+        let first = SECTOR - offset % SECTOR;
+        let length = (sectors * SECTOR + first).min(whole.len() as u64) as usize;
+        // A full disk is as good a reason for nothing to be there as any.
+        let _ = self.write(&path.name, offset, vec![Bytes::from(whole).slice(..length)], create);
+    }
+}
+
+/// For checkers and outside hands.
+impl Volume {
+    /// Paths and lengths, as processes see them.
+    pub(crate) fn list_all(&self) -> Vec<(String, u64)> {
+        self.files().map(|(name, file)| (name.to_string(), inside(file).cached.len() as u64)).collect()
+    }
+
+    /// A file's bytes as processes see them.
+    pub(crate) fn cached(&self, name: &str) -> Option<Vec<u8>> {
+        self.file(name).ok().map(|file| inside(file).cached.clone())
+    }
+
+    /// Bytes that no power cut can take, of a file whose name none can take.
+    pub(crate) fn durable(&self, name: &str, offset: u64, length: usize) -> Option<Vec<u8>> {
+        let mut above = parent(name);
+        while !above.is_empty() {
+            if !matches!(self.durable.get(above), Some(Node::Directory)) {
+                return None;
+            }
+            above = parent(above);
+        }
+        let Some(Node::File(file)) = self.durable.get(name) else { return None };
+        let bytes = &inside(file).durable;
+        let start = (offset as usize).min(bytes.len());
+        Some(bytes[start..start.saturating_add(length).min(bytes.len())].to_vec())
+    }
+
+    /// Puts a file there, durable at once.
+    pub(crate) fn put_by_hand(&mut self, name: &str, bytes: &[u8]) {
+        let mut inode = Inode::default();
+        inode.cached.extend_from_slice(bytes);
+        inode.settle();
+        let file = Arc::new(Mutex::new(inode));
+        let mut above = parent(name);
+        while !above.is_empty() {
+            self.names.insert(Arc::from(above), Node::Directory);
+            self.durable.insert(Arc::from(above), Node::Directory);
+            above = parent(above);
+        }
+        self.names.insert(Arc::from(name), Node::File(file.clone()));
+        self.durable.insert(Arc::from(name), Node::File(file));
+        self.used = self.recount();
+    }
+
+    /// Removes a file, durably at once.
+    pub(crate) fn remove_by_hand(&mut self, name: &str) -> bool {
+        let found = self.file(name).is_ok();
+        if found {
+            self.names.remove(name);
+            self.durable.remove(name);
+            self.used = self.recount();
+        }
+        found
+    }
+
+    /// Cuts or extends a file, durably at once.
+    pub(crate) fn cut_by_hand(&mut self, name: &str, length: u64) -> bool {
+        let Ok(file) = self.file(name) else { return false };
+        let mut file = inside(file);
+        file.cut(self.completed, length);
+        file.settle();
+        drop(file);
+        self.used = self.recount();
+        true
+    }
+
+    /// Inverts a bit at rest.
+    pub(crate) fn flip(&mut self, name: &str, bit: u64) -> bool {
+        self.file(name).is_ok_and(|file| inside(file).flip(bit))
+    }
+
+    /// Makes the sector of a byte unreadable.
+    pub(crate) fn spoil(&mut self, name: &str, offset: u64) -> bool {
+        self.file(name).is_ok_and(|file| inside(file).spoil(offset))
+    }
+
+    /// Files with flips or unreadable sectors: name, offset, whether flipped.
+    pub(crate) fn harm(&self) -> Vec<(String, u64, bool)> {
+        let mut all = Vec::new();
+        for (name, file) in self.files() {
+            let file = inside(file);
+            all.extend(file.flipped().map(|at| (name.to_string(), at, true)));
+            all.extend(file.unreadable().map(|at| (name.to_string(), at, false)));
+        }
+        all
+    }
+}

@@ -1,0 +1,168 @@
+//! A node: its process, mailbox, clock and volumes.
+
+use std::any::Any;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Waker;
+
+use cairn_core::disk::{DiskRequest, DiskResult};
+use cairn_core::id::{Address, BootId, CallId, OpId, Peer, ProcessId};
+use cairn_core::message::Message;
+use cairn_core::rng::Rng;
+use cairn_core::time::WallClock;
+
+use crate::clock::Clock;
+use crate::disk::Volume;
+use crate::event::LinkId;
+use crate::world::World;
+
+/// A node's number, in order of starting.
+pub(crate) type NodeIx = u16;
+
+/// Whether a node runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NodeState {
+    /// It runs.
+    Up,
+    /// Its process is frozen.
+    Paused,
+    /// Its process was killed, or its machine has no power.
+    Down,
+    /// Its machine halted.
+    Halted {
+        /// What it said.
+        reason: String,
+        /// Whether an operator has to act.
+        failed: bool,
+    },
+}
+
+/// What a new process is told about itself.
+#[derive(Clone, Debug)]
+pub struct Birth {
+    /// For everything random in the machine; another one for each process.
+    pub seed: u64,
+    /// This boot.
+    pub boot: BootId,
+    /// This process.
+    pub process: ProcessId,
+    /// Turns the node's time into wall-clock time.
+    pub wall: WallClock,
+    /// Where it can be dialled.
+    pub address: Address,
+}
+
+/// What waits for a machine.
+#[derive(Debug)]
+pub(crate) enum Item {
+    Message {
+        peer: Peer,
+        sender: NodeIx,
+        message: Message,
+    },
+    Disk {
+        op: OpId,
+        result: DiskResult,
+    },
+    /// The connection is forgotten once the machine is told.
+    Lost {
+        peer: Peer,
+        other: NodeIx,
+        link: LinkId,
+    },
+    Call {
+        call: CallId,
+        request: Box<dyn Any + Send>,
+    },
+}
+
+/// Where an answer to a call is put. `Some(None)`: the process died.
+#[derive(Default)]
+pub(crate) struct Slot {
+    pub(crate) value: Option<Option<Box<dyn Any + Send>>>,
+    pub(crate) waker: Option<Waker>,
+}
+
+impl std::fmt::Debug for Slot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Slot(answered: {})", self.value.is_some())
+    }
+}
+
+/// Puts an answer there.
+pub(crate) fn fill(slot: &Mutex<Slot>, value: Option<Box<dyn Any + Send>>) {
+    let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+    slot.value = Some(value);
+    if let Some(waker) = slot.waker.take() {
+        waker.wake();
+    }
+}
+
+/// An operation under way.
+#[derive(Debug)]
+pub(crate) struct UnderWay {
+    pub(crate) op: OpId,
+    pub(crate) request: DiskRequest,
+    /// For syncs: what had completed at its issue.
+    pub(crate) mark: u64,
+}
+
+/// Makes and starts the process of a node.
+pub(crate) type Spawn = Box<dyn FnMut(&World, NodeIx, u64, &Birth) -> Arc<dyn Any + Send + Sync> + Send>;
+
+/// A node.
+pub(crate) struct Node {
+    pub(crate) name: Arc<str>,
+    pub(crate) madsim: madsim::task::NodeId,
+    pub(crate) state: NodeState,
+    /// The power is off: nobody answers for it, not even its kernel.
+    pub(crate) dark: bool,
+    /// Counts processes; what was meant for an earlier one is dropped.
+    pub(crate) life: u64,
+    pub(crate) boot: BootId,
+    pub(crate) clock: Clock,
+    pub(crate) mailbox: VecDeque<Item>,
+    pub(crate) waker: Option<Waker>,
+    /// Which of the wakes asked for is the latest, and for when.
+    pub(crate) armed: u64,
+    pub(crate) armed_at: Option<u64>,
+    pub(crate) volumes: Vec<Volume>,
+    pub(crate) under_way: BTreeMap<u64, UnderWay>,
+    pub(crate) next_op: u64,
+    pub(crate) calls: BTreeMap<CallId, Arc<Mutex<Slot>>>,
+    pub(crate) dialled: BTreeMap<Address, LinkId>,
+    pub(crate) machine: Option<Arc<dyn Any + Send + Sync>>,
+    pub(crate) spawn: Option<Spawn>,
+    pub(crate) rng: Rng,
+    pub(crate) disk_rng: Rng,
+    pub(crate) inputs: u64,
+}
+
+impl Node {
+    /// Whether there is a process.
+    pub(crate) fn runs(&self) -> bool {
+        matches!(self.state, NodeState::Up | NodeState::Paused)
+    }
+
+    /// Puts an item into the mailbox.
+    pub(crate) fn deliver(&mut self, item: Item) {
+        self.mailbox.push_back(item);
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+
+    /// The process is gone: its memory, mailbox and calls with it.
+    pub(crate) fn forget_process(&mut self) {
+        self.life += 1;
+        self.mailbox.clear();
+        self.waker = None;
+        self.armed += 1;
+        self.armed_at = None;
+        self.machine = None;
+        self.dialled.clear();
+        for (_, slot) in std::mem::take(&mut self.calls) {
+            fill(&slot, None);
+        }
+    }
+}

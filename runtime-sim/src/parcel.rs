@@ -1,0 +1,69 @@
+//! A message under way: encoded by the real codecs, so that the simulator runs what production sends.
+
+use bytes::Bytes;
+use cairn_core::id::RequestId;
+use cairn_core::message::Message;
+
+/// Bytes on the wire, or the end of the stream.
+#[derive(Clone, Debug)]
+pub(crate) enum Parcel {
+    /// A control message; gRPC's transport is trusted with its bytes.
+    Control(Message),
+    /// A data frame, and whether a bit of it was flipped.
+    Frame { head: Bytes, payload: Bytes, corrupt: bool },
+    /// The sender closed the connection.
+    End,
+}
+
+impl Parcel {
+    /// Encodes a message.
+    pub(crate) fn pack(message: Message) -> Parcel {
+        Parcel::Control(message)
+    }
+
+    /// Bytes on the wire.
+    pub(crate) fn len(&self) -> u64 {
+        match self {
+            Parcel::Control(_) => 200,
+            Parcel::Frame { head, payload, .. } => (head.len() + payload.len()) as u64,
+            Parcel::End => 0,
+        }
+    }
+
+    /// Inverts one bit of a data frame; false if this is none.
+    pub(crate) fn corrupt(&mut self, draw: u64) -> bool {
+        let Parcel::Frame { head, payload, corrupt } = self else { return false };
+        let bit = draw % ((head.len() + payload.len()) as u64 * 8);
+        let (part, at) = match (bit / 8) as usize {
+            at if at < head.len() => (head, at),
+            at => {
+                let at = at - head.len();
+                (payload, at)
+            }
+        };
+        let mut bytes = part.to_vec();
+        bytes[at] ^= 1 << (bit % 8);
+        *part = Bytes::from(bytes);
+        *corrupt = true;
+        true
+    }
+
+    /// Decodes; `None` if the receiver must close the connection.
+    ///
+    /// # Panics
+    /// If a frame with a flipped bit is taken for a message, or the codecs refuse what they made.
+    pub(crate) fn open(self) -> Option<Message> {
+        match self {
+            Parcel::Control(message) => Some(message),
+            Parcel::Frame { .. } | Parcel::End => None,
+        }
+    }
+}
+
+/// The number of a request to the master.
+pub(crate) fn master_request(message: &Message) -> Option<RequestId> {
+    match message {
+        Message::MasterRequest { request, .. } => Some(*request),
+        _ => None,
+    }
+}

@@ -1,0 +1,201 @@
+//! Faults of the disks, and what checkers may see of them. See the header of `disk/mod.rs` for what they do.
+
+use cairn_core::rng::Rng;
+use cairn_core::time::Time;
+
+use super::{State, World};
+use crate::disk::{Damage, DamageKind, Volume};
+use crate::node::NodeIx;
+use crate::options::DiskFaults;
+
+impl State {
+    fn volume(&mut self, name: &str, volume: u16) -> &mut Volume {
+        let node = self.node(name);
+        node.volumes
+            .get_mut(usize::from(volume))
+            .unwrap_or_else(|| panic!("{name} has no volume {volume}"))
+    }
+
+    /// A failing sync may have lost writes for good.
+    pub(crate) fn record_sync_loss(&mut self, now: Time, node: NodeIx, volume: u16) {
+        let node = self.nodes[usize::from(node)].name.to_string();
+        let kind = DamageKind::SyncFailed;
+        self.damage.push(Damage { at: now, node, volume, path: String::new(), offset: 0, kind });
+    }
+
+    fn record(&mut self, now: Time, name: &str, volume: u16, path: &str, offset: u64, kind: DamageKind) -> Damage {
+        let damage = Damage { at: now, node: name.into(), volume, path: path.into(), offset, kind };
+        self.trace.line(now, "world", format_args!("! {kind:?} on {name} {volume}:{path} at byte {offset}"));
+        self.damage.push(damage.clone());
+        damage
+    }
+}
+
+impl World {
+    /// Makes a volume misbehave from now on.
+    pub fn set_disk_faults(&self, name: &str, volume: u16, faults: DiskFaults) {
+        let now = self.now();
+        let mut state = self.lock();
+        state.trace.line(now, "world", format_args!("! disk {name} {volume}: {faults:?}"));
+        state.volume(name, volume).faults = faults;
+    }
+
+    /// Makes all volumes behave as at the start, but without errors.
+    pub fn clear_disk_faults(&self) {
+        let now = self.now();
+        let mut state = self.lock();
+        state.trace.line(now, "world", format_args!("! heal all disks"));
+        let faults = DiskFaults {
+            read_errors_per_million: 0,
+            write_errors_per_million: 0,
+            sync_errors_per_million: 0,
+            ..state.options.disk
+        };
+        for volume in state.nodes.iter_mut().flat_map(|node| &mut node.volumes) {
+            volume.faults = faults;
+        }
+    }
+
+    /// Empties a volume.
+    ///
+    /// # Panics
+    /// If the node's process runs: a disk can't be replaced under it.
+    pub fn wipe_volume(&self, name: &str, volume: u16) {
+        let now = self.now();
+        let mut state = self.lock();
+        assert!(!state.node(name).runs(), "{name} runs: stop it before its volume is wiped");
+        let faults = state.volume(name, volume).faults;
+        *state.volume(name, volume) = Volume::new(faults);
+        state.faults.wipes += 1;
+        state.record(now, name, volume, "", 0, DamageKind::Wipe);
+    }
+
+    /// Paths and lengths of all files, as processes see them, in order.
+    pub fn files(&self, name: &str, volume: u16) -> Vec<(String, u64)> {
+        self.lock().volume(name, volume).list_all()
+    }
+
+    /// A file's bytes as processes see them.
+    pub fn read_file(&self, name: &str, volume: u16, path: &str) -> Option<Vec<u8>> {
+        self.lock().volume(name, volume).cached(path)
+    }
+
+    /// What the harshest power cut now would leave of a file.
+    pub fn durable_file(&self, name: &str, volume: u16, path: &str) -> Option<Vec<u8>> {
+        self.durable_read(name, volume, path, 0, usize::MAX)
+    }
+
+    /// A part of what the harshest power cut now would leave of a file, shorter at its end.
+    pub fn durable_read(
+        &self,
+        name: &str,
+        volume: u16,
+        path: &str,
+        offset: u64,
+        length: usize,
+    ) -> Option<Vec<u8>> {
+        self.lock().volume(name, volume).durable(path, offset, length)
+    }
+
+    /// Puts a file there by an outside hand, durable at once, with its directories.
+    pub fn write_file(&self, name: &str, volume: u16, path: &str, bytes: &[u8]) {
+        let now = self.now();
+        let mut state = self.lock();
+        state.volume(name, volume).put_by_hand(path, bytes);
+        state.record(now, name, volume, path, 0, DamageKind::HandEdit);
+    }
+
+    /// Removes a file by an outside hand; false if it is not there.
+    pub fn remove_file(&self, name: &str, volume: u16, path: &str) -> bool {
+        let now = self.now();
+        let mut state = self.lock();
+        let done = state.volume(name, volume).remove_by_hand(path);
+        if done {
+            state.record(now, name, volume, path, 0, DamageKind::HandEdit);
+        }
+        done
+    }
+
+    /// Cuts or extends a file by an outside hand; false if it is not there.
+    pub fn truncate_file(&self, name: &str, volume: u16, path: &str, length: u64) -> bool {
+        let now = self.now();
+        let mut state = self.lock();
+        let done = state.volume(name, volume).cut_by_hand(path, length);
+        if done {
+            state.record(now, name, volume, path, length, DamageKind::HandEdit);
+        }
+        done
+    }
+
+    /// Inverts bit number `bit` of a file, on disk and in cache; false if that byte is not there or not yet durable.
+    pub fn flip_bit(&self, name: &str, volume: u16, path: &str, bit: u64) -> bool {
+        let now = self.now();
+        let mut state = self.lock();
+        let done = state.volume(name, volume).flip(path, bit);
+        if done {
+            state.faults.bit_flips += 1;
+            state.record(now, name, volume, path, bit / 8, DamageKind::BitFlip);
+        }
+        done
+    }
+
+    /// Inverts a random bit of a random file among those whose path `choose` accepts; `None` if none could be struck.
+    pub fn flip_random_bit(&self, name: &str, rng: &mut Rng, choose: impl Fn(&str) -> bool) -> Option<Damage> {
+        let now = self.now();
+        let mut state = self.lock();
+        let volumes = state.node(name).volumes.len() as u16;
+        let mut candidates: Vec<(u16, String, u64)> = Vec::new();
+        for volume in 0..volumes {
+            let files = state.volume(name, volume).list_all();
+            candidates.extend(
+                files.into_iter().filter(|(path, length)| *length > 0 && choose(path)).map(|(p, l)| (volume, p, l)),
+            );
+        }
+        for _ in 0..8 {
+            let (volume, path, length) = rng.pick(&candidates)?;
+            let bit = rng.below(length * 8);
+            if state.volume(name, *volume).flip(path, bit) {
+                state.faults.bit_flips += 1;
+                return Some(state.record(now, name, *volume, path, bit / 8, DamageKind::BitFlip));
+            }
+        }
+        None
+    }
+
+    /// Makes the sector that holds byte `offset` unreadable until it is written again; false if it is not there.
+    pub fn bad_sector(&self, name: &str, volume: u16, path: &str, offset: u64) -> bool {
+        let now = self.now();
+        let mut state = self.lock();
+        let done = state.volume(name, volume).spoil(path, offset);
+        if done {
+            state.faults.bit_flips += 1;
+            state.record(now, name, volume, path, offset, DamageKind::BadSector);
+        }
+        done
+    }
+
+    /// All harm ever done, so that a checker can tell an alarm without cause.
+    pub fn damage_injected(&self) -> Vec<Damage> {
+        self.lock().damage.clone()
+    }
+
+    /// Flips and bad sectors that still stand: not overwritten, not removed.
+    pub fn damage_standing(&self) -> Vec<Damage> {
+        let now = self.now();
+        let state = self.lock();
+        let mut all = Vec::new();
+        for node in &state.nodes {
+            for (volume, disk) in node.volumes.iter().enumerate() {
+                all.extend(disk.harm().into_iter().map(|(path, offset, flipped)| Damage {
+                    at: now,
+                    node: node.name.to_string(),
+                    volume: volume as u16,
+                    path,
+                    offset,
+                    kind: if flipped { DamageKind::BitFlip } else { DamageKind::BadSector },
+                }));
+            }
+        }
+        all
+    }
+}
