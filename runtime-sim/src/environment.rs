@@ -32,7 +32,15 @@ pub(crate) struct SimEnvironment<M: Machine> {
 
 impl<M: Machine> SimEnvironment<M> {
     pub(crate) fn new(world: World, node: NodeIx, life: u64) -> Self {
-        SimEnvironment { world, node, life, effects: Vec::new(), origin: None, in_a_row: 0, machine: PhantomData }
+        SimEnvironment {
+            world,
+            node,
+            life,
+            effects: Vec::new(),
+            origin: None,
+            in_a_row: 0,
+            machine: PhantomData,
+        }
     }
 
     fn poll(&mut self, wake: Option<Time>, waker: &std::task::Waker) -> Poll<Next<M::Request>>

@@ -141,7 +141,7 @@ impl State {
     /// Carries out a machine's send.
     pub(crate) fn send(&mut self, now: Time, from: NodeIx, to: Peer, message: Message) {
         match to {
-            Peer::Conn(ConnId(link)) => self.push(now, link, 1, from, Parcel::pack(message)),
+            Peer::Conn(ConnId(link)) => self.push(now, link, 1, from, Parcel::pack(&message)),
             Peer::Dial(address) => {
                 let unary = if self.options.unary_master_calls { master_request(&message) } else { None };
                 let known = if unary.is_some() {
@@ -150,7 +150,7 @@ impl State {
                     self.nodes[usize::from(from)].dialled.get(&address).copied()
                 };
                 let link = known.unwrap_or_else(|| self.dial(now, from, address, unary));
-                self.push(now, link, 0, from, Parcel::pack(message));
+                self.push(now, link, 0, from, Parcel::pack(&message));
             }
         }
     }
@@ -294,7 +294,9 @@ impl State {
     /// A partition has healed: what it held comes now.
     pub(crate) fn on_release(&mut self, now: Time, link: LinkId, from: u8) {
         let e = usize::from(from);
-        while let Some(connection) = self.network.connections.get(&link).filter(|c| !c.broken && c.owed[e] > 0) {
+        while let Some(connection) =
+            self.network.connections.get(&link).filter(|c| !c.broken && c.owed[e] > 0)
+        {
             let (source, target) = (connection.ends[e].node, connection.ends[1 - e].node);
             if self.network.is_cut(source, target) {
                 return;
@@ -324,7 +326,8 @@ impl State {
             return;
         }
         connection.broken = true;
-        self.faults.dropped_messages += connection.under_way.iter().map(|queue| queue.len() as u64).sum::<u64>();
+        self.faults.dropped_messages +=
+            connection.under_way.iter().map(|queue| queue.len() as u64).sum::<u64>();
         connection.under_way.iter_mut().for_each(VecDeque::clear);
         for (end, wait) in waits.into_iter().enumerate() {
             match wait {

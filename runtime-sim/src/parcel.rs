@@ -3,12 +3,14 @@
 use bytes::Bytes;
 use cairn_core::id::RequestId;
 use cairn_core::message::Message;
+use cairn_core::wire::control::{decode_control, encode_control};
+use cairn_core::wire::frame;
 
 /// Bytes on the wire, or the end of the stream.
 #[derive(Clone, Debug)]
 pub(crate) enum Parcel {
     /// A control message; gRPC's transport is trusted with its bytes.
-    Control(Message),
+    Control(Vec<u8>),
     /// A data frame, and whether a bit of it was flipped.
     Frame { head: Bytes, payload: Bytes, corrupt: bool },
     /// The sender closed the connection.
@@ -17,14 +19,28 @@ pub(crate) enum Parcel {
 
 impl Parcel {
     /// Encodes a message.
-    pub(crate) fn pack(message: Message) -> Parcel {
-        Parcel::Control(message)
+    ///
+    /// # Panics
+    /// If the codecs refuse it: machines must not make messages that can't be sent.
+    pub(crate) fn pack(message: &Message) -> Parcel {
+        match message {
+            Message::Append(_) | Message::Read(_) => {
+                let (head, payload) =
+                    frame::encode(message).unwrap_or_else(|error| panic!("{error}, encoding {message}"));
+                Parcel::Frame { head, payload, corrupt: false }
+            }
+            _ => {
+                let bytes =
+                    encode_control(message).unwrap_or_else(|error| panic!("{error}, encoding {message}"));
+                Parcel::Control(bytes)
+            }
+        }
     }
 
     /// Bytes on the wire.
     pub(crate) fn len(&self) -> u64 {
         match self {
-            Parcel::Control(_) => 200,
+            Parcel::Control(bytes) => bytes.len() as u64,
             Parcel::Frame { head, payload, .. } => (head.len() + payload.len()) as u64,
             Parcel::End => 0,
         }
@@ -54,8 +70,20 @@ impl Parcel {
     /// If a frame with a flipped bit is taken for a message, or the codecs refuse what they made.
     pub(crate) fn open(self) -> Option<Message> {
         match self {
-            Parcel::Control(message) => Some(message),
-            Parcel::Frame { .. } | Parcel::End => None,
+            Parcel::Control(bytes) => Some(
+                decode_control(&bytes).unwrap_or_else(|error| panic!("{error}, decoding our own message")),
+            ),
+            Parcel::Frame { head, payload, corrupt } => match frame::decode_parts(&head, payload) {
+                Ok(message) => {
+                    assert!(!corrupt, "a frame with a flipped bit was accepted: {message}");
+                    Some(message)
+                }
+                Err(error) => {
+                    assert!(corrupt, "{error}, decoding our own frame");
+                    None
+                }
+            },
+            Parcel::End => None,
         }
     }
 }

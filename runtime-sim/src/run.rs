@@ -112,7 +112,8 @@ fn keep_panics_quiet() {
                 .map(|text| (*text).to_string())
                 .or_else(|| payload.downcast_ref::<String>().cloned())
                 .unwrap_or_else(|| "panic without a message".into());
-            let location = info.location().map(|at| format!("{}:{}", at.file(), at.line())).unwrap_or_default();
+            let location =
+                info.location().map(|at| format!("{}:{}", at.file(), at.line())).unwrap_or_default();
             PANIC.with_borrow_mut(|kept| {
                 kept.get_or_insert(Failure { message, location });
             });

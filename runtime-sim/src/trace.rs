@@ -70,11 +70,17 @@ impl Trace {
 }
 
 /// A machine is given an input.
-pub(crate) fn input<Q: 'static>(trace: &mut Trace, now: Time, own: &str, other: Option<&str>, input: &Input<Q>) {
+pub(crate) fn input<Q: 'static>(
+    trace: &mut Trace,
+    now: Time,
+    own: &str,
+    other: Option<&str>,
+    input: &Input<Q>,
+) {
     match input {
         Input::Wake => trace.line(now, own, format_args!("<- wake")),
         Input::Message { from, message } => {
-            trace.line(now, own, format_args!("<- {:<8} {from} {message:?}", other.unwrap_or("?")));
+            trace.line(now, own, format_args!("<- {:<8} {from} {message}", other.unwrap_or("?")));
         }
         Input::DiskDone { op, result } => match result {
             Ok(DiskOk::Data(data)) => {
@@ -83,7 +89,9 @@ pub(crate) fn input<Q: 'static>(trace: &mut Trace, now: Time, own: &str, other: 
             Ok(DiskOk::Entries(entries)) => {
                 trace.line(now, own, format_args!("<- disk     {op} entries={}", entries.len()));
             }
-            Ok(DiskOk::Space { free, .. }) => trace.line(now, own, format_args!("<- disk     {op} free={free}")),
+            Ok(DiskOk::Space { free, .. }) => {
+                trace.line(now, own, format_args!("<- disk     {op} free={free}"))
+            }
             Ok(DiskOk::Done) => trace.line(now, own, format_args!("<- disk     {op} done")),
             Err(error) => trace.line(now, own, format_args!("<- disk     {op} error: {error}")),
         },

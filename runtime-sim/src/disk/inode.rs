@@ -106,7 +106,8 @@ impl Inode {
 
     /// Whether a read of this range fails.
     pub(crate) fn is_unreadable(&self, offset: u64, length: u64) -> bool {
-        length > 0 && self.bad_sectors.range(offset / SECTOR..=(offset + length - 1) / SECTOR).next().is_some()
+        length > 0
+            && self.bad_sectors.range(offset / SECTOR..=(offset + length - 1) / SECTOR).next().is_some()
     }
 
     /// Whether the byte is durable and no unsynced write lies over it.

@@ -11,9 +11,7 @@ use crate::options::DiskFaults;
 impl State {
     fn volume(&mut self, name: &str, volume: u16) -> &mut Volume {
         let node = self.node(name);
-        node.volumes
-            .get_mut(usize::from(volume))
-            .unwrap_or_else(|| panic!("{name} has no volume {volume}"))
+        node.volumes.get_mut(usize::from(volume)).unwrap_or_else(|| panic!("{name} has no volume {volume}"))
     }
 
     /// A failing sync may have lost writes for good.
@@ -23,7 +21,15 @@ impl State {
         self.damage.push(Damage { at: now, node, volume, path: String::new(), offset: 0, kind });
     }
 
-    fn record(&mut self, now: Time, name: &str, volume: u16, path: &str, offset: u64, kind: DamageKind) -> Damage {
+    fn record(
+        &mut self,
+        now: Time,
+        name: &str,
+        volume: u16,
+        path: &str,
+        offset: u64,
+        kind: DamageKind,
+    ) -> Damage {
         let damage = Damage { at: now, node: name.into(), volume, path: path.into(), offset, kind };
         self.trace.line(now, "world", format_args!("! {kind:?} on {name} {volume}:{path} at byte {offset}"));
         self.damage.push(damage.clone());
@@ -140,7 +146,12 @@ impl World {
     }
 
     /// Inverts a random bit of a random file among those whose path `choose` accepts; `None` if none could be struck.
-    pub fn flip_random_bit(&self, name: &str, rng: &mut Rng, choose: impl Fn(&str) -> bool) -> Option<Damage> {
+    pub fn flip_random_bit(
+        &self,
+        name: &str,
+        rng: &mut Rng,
+        choose: impl Fn(&str) -> bool,
+    ) -> Option<Damage> {
         let now = self.now();
         let mut state = self.lock();
         let volumes = state.node(name).volumes.len() as u16;
@@ -148,7 +159,10 @@ impl World {
         for volume in 0..volumes {
             let files = state.volume(name, volume).list_all();
             candidates.extend(
-                files.into_iter().filter(|(path, length)| *length > 0 && choose(path)).map(|(p, l)| (volume, p, l)),
+                files
+                    .into_iter()
+                    .filter(|(path, length)| *length > 0 && choose(path))
+                    .map(|(p, l)| (volume, p, l)),
             );
         }
         for _ in 0..8 {
