@@ -285,8 +285,6 @@ impl Catalog {
         }
         self.release(empty, events);
         events.push(Event::UploadGone(plan.upload));
-        let node = self.namespace.node_mut(id);
-        debug_assert_eq!(node.file().map(|file| file.length), Some(length));
         let node = self.namespace.node(id).expect("the file was just made");
         MasterReply::Status(self.namespace.status(id, node, &upload.path))
     }
