@@ -64,6 +64,7 @@ pub(super) fn weighted<T>(items: &[T], weight: impl Fn(&T) -> u64, rng: &mut Rng
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rng::Rng;
     use alloc::collections::BTreeSet;
     use alloc::format;
     use proptest::prelude::*;

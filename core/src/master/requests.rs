@@ -4,7 +4,7 @@ use alloc::format;
 use alloc::vec::Vec;
 
 use super::Master;
-use super::catalog::resolve_options;
+use super::catalog::{Catalog, resolve_options};
 use super::command::Change;
 use super::locations::Quality;
 use super::machine::Fx;
@@ -92,10 +92,10 @@ impl Master {
         fx: &mut Fx,
     ) {
         // With changes under way the refusal could rest on a state that is about to change: the log decides then.
-        if self.log.backlog() == 0 {
-            if let Err(error) = self.catalog.check(&change) {
-                return self.reply(from, asked.1, Err(error), fx);
-            }
+        let settled = self.log.backlog() == 0;
+        let checked = if settled { self.catalog.check(&change) } else { Catalog::check_bounds(&change) };
+        if let Err(error) = checked {
+            return self.reply(from, asked.1, Err(error), fx);
         }
         self.waiters.entry(asked).or_default().push(from);
         self.propose_for(now, change, Some(asked), Some(asked));

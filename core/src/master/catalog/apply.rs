@@ -8,13 +8,15 @@ use alloc::vec::Vec;
 
 use super::chunks::OpenChunk;
 use super::namespace::{Kind, NOWHERE};
+use super::path::check_length;
 use super::uploads::Completion;
-use super::{Applied, Catalog, Event, Upload, changes};
+use super::{Applied, Catalog, Event, Upload, changes, permission};
+use crate::config::MAX_REPLICATION;
 use crate::defect::Defect;
 use crate::error::MasterError;
 use crate::id::{ChunkId, ClusterId, TrashId, UploadId};
 use crate::master::command::{Change, Command, MAX_DROPS};
-use crate::message::MasterReply;
+use crate::message::{Identity, MasterReply};
 use crate::time::UnixMs;
 
 /// A change that was found to be allowed, with all that the search for it has found.
@@ -64,13 +66,13 @@ impl Catalog {
         Applied { reply, events }
     }
 
-    /// Whether `change` could be applied now: for refusing without a log entry what is bound to be refused, and what
-    /// is too large for one. Only changes that pass may be logged.
+    /// Whether `change` could be applied now: for refusing without a log entry what is bound to be refused.
     pub fn check(&self, change: &Change) -> Result<(), MasterError> {
         self.prepare(change).map(drop)
     }
 
     fn prepare<'a>(&self, change: &'a Change) -> Result<Plan<'a>, MasterError> {
+        Self::check_bounds(change)?;
         match change {
             Change::Format { cluster } => self.prepare_format(*cluster),
             Change::Start {} => Ok(Plan::Start),
@@ -121,11 +123,50 @@ impl Catalog {
                 Some(_) => Ok(Plan::Reclaim { entry: *entry, budget: *budget }),
                 None => Err(MasterError::NotFound(entry.to_string())),
             },
-            Change::DropReplicas { drops } if drops.len() > MAX_DROPS => Err(MasterError::InvalidArgument(
-                format!("{} replicas dropped by one command; at most {MAX_DROPS} are allowed", drops.len()),
-            )),
             Change::DropReplicas { .. } => Ok(Plan::Settled(MasterReply::Done)),
         }
+    }
+
+    /// Whether every text and list of `change` is within its bounds. Only such changes may be logged, so that a record
+    /// is never longer than the log allows.
+    pub fn check_bounds(change: &Change) -> Result<(), MasterError> {
+        let (identity, paths): (Option<&Identity>, [&str; 2]) = match change {
+            Change::Mkdir { identity, path, .. }
+            | Change::Chmod { identity, path, .. }
+            | Change::Delete { identity, path, .. }
+            | Change::BeginUpload { identity, path, .. } => (Some(identity), [path, ""]),
+            Change::Rename { identity, from, to, .. } => (Some(identity), [from, to]),
+            Change::Restore { identity, path, to, .. } => {
+                (Some(identity), [path, to.as_deref().unwrap_or_default()])
+            }
+            Change::Chown { identity, path, owner, group } => {
+                for name in [owner, group].into_iter().flatten() {
+                    permission::check_principal(name)?;
+                }
+                (Some(identity), [path, ""])
+            }
+            Change::CompleteUpload { identity, .. } | Change::AbortUpload { identity, .. } => {
+                (Some(identity), ["", ""])
+            }
+            Change::GrantChunk { members, .. } if members.len() > usize::from(MAX_REPLICATION) => {
+                return Err(MasterError::InvalidArgument(format!("a grant to {} servers", members.len())));
+            }
+            Change::DropReplicas { drops } if drops.len() > MAX_DROPS => {
+                return Err(MasterError::InvalidArgument(format!(
+                    "{} replicas dropped by one command; at most {MAX_DROPS} are allowed",
+                    drops.len()
+                )));
+            }
+            Change::Format { .. }
+            | Change::Start {}
+            | Change::GrantChunk { .. }
+            | Change::SealChunk { .. }
+            | Change::ExpireUpload { .. }
+            | Change::ReclaimTrash { .. }
+            | Change::DropReplicas { .. } => (None, ["", ""]),
+        };
+        paths.into_iter().try_for_each(check_length)?;
+        identity.map_or(Ok(()), permission::check_identity)
     }
 
     fn prepare_format<'a>(&self, cluster: ClusterId) -> Result<Plan<'a>, MasterError> {

@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use super::Catalog;
 use super::apply::Plan;
 use super::namespace::{Attributes, Kind, Node, Place};
-use super::path::{Path, check_length};
+use super::path::Path;
 use super::permission::{self, EXECUTE, WRITE};
 use super::trash::Deleted;
 use crate::defect::Defect;
@@ -65,7 +65,6 @@ impl Catalog {
         parents: bool,
         mode: u16,
     ) -> Result<Plan<'a>, MasterError> {
-        permission::check_identity(identity)?;
         permission::check_mode(mode)?;
         let path = Path::parse(path)?;
         let (parent, depth) = self.namespace.deepest(identity, &path)?;
@@ -109,7 +108,6 @@ impl Catalog {
         path: &str,
         mode: u16,
     ) -> Result<Plan<'a>, MasterError> {
-        permission::check_identity(identity)?;
         permission::check_mode(mode)?;
         let path = Path::parse(path)?;
         let (id, node) = self.namespace.find(identity, &path)?;
@@ -124,10 +122,6 @@ impl Catalog {
         owner: Option<&'a str>,
         group: Option<&'a str>,
     ) -> Result<Plan<'a>, MasterError> {
-        permission::check_identity(identity)?;
-        for name in [owner, group].into_iter().flatten() {
-            permission::check_principal(name)?;
-        }
         let path = Path::parse(path)?;
         let (id, node) = self.namespace.find(identity, &path)?;
         self.require_owner(identity, node, path.text())?;
@@ -166,7 +160,6 @@ impl Catalog {
         replace: bool,
         undelete_ms: u64,
     ) -> Result<Plan<'a>, MasterError> {
-        permission::check_identity(identity)?;
         let (from, to) = (Path::parse(from)?, Path::parse(to)?);
         let (node, source) = self.removable(identity, &from)?;
         if to.parts() == from.parts() {
@@ -220,7 +213,6 @@ impl Catalog {
         recursive: bool,
         undelete_ms: u64,
     ) -> Result<Plan<'a>, MasterError> {
-        permission::check_identity(identity)?;
         let path = Path::parse(path)?;
         let (id, node) = self.removable(identity, &path)?;
         if node.directory().is_some_and(|directory| !directory.children.is_empty()) {
@@ -254,8 +246,6 @@ impl Catalog {
         path: &str,
         to: Option<&str>,
     ) -> Result<Plan<'a>, MasterError> {
-        permission::check_identity(identity)?;
-        check_length(path)?;
         let (entry, deleted) = match entry {
             Some(id) => {
                 let deleted = self.trash.restorable(id);

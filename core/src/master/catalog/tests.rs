@@ -5,8 +5,8 @@ use crate::defect::Defects;
 use crate::id::{
     BootId, ChunkVersion, Durability, FileId, ProcessId, ServerId, SessionId, TrashId, VolumeId,
 };
-use crate::master::command::{Change, Command};
-use crate::message::{Identity, Member, StorageOptions};
+use crate::master::command::{Change, Command, MAX_DROPS, ReplicaDrop};
+use crate::message::{DropReason, Identity, Member, StorageOptions};
 use crate::time::UnixMs;
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -542,6 +542,16 @@ fn oversized_input_is_refused_before_it_is_logged() {
     assert!(story.refused(mkdir(&long, "/d")).contains("longer than 255"));
     assert!(story.refused(restore("ann", Some(1), &long, None)).contains("not a valid path"));
     assert!(story.refused(chown("root", "/", Some(&long), None)).contains("longer than 255"));
+    assert!(story.refused(complete(&long, UploadId(1), 0)).contains("longer than 255"));
+    let drop = ReplicaDrop {
+        chunk: ChunkId(1),
+        version: ChunkVersion(1),
+        server: ServerId(1),
+        volume: VolumeId(1),
+        reason: DropReason::Stale,
+    };
+    story.ok(Change::DropReplicas { drops: vec![drop; MAX_DROPS] });
+    assert!(story.refused(Change::DropReplicas { drops: vec![drop; MAX_DROPS + 1] }).contains("at most"));
 }
 
 #[cfg(feature = "defects")]

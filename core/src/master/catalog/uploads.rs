@@ -91,7 +91,6 @@ impl Catalog {
         mode: u16,
         options: StorageOptions,
     ) -> Result<Plan<'a>, MasterError> {
-        permission::check_identity(identity)?;
         permission::check_mode(mode)?;
         check_options(options)?;
         self.file_place(identity, &Path::parse(path)?, replace)?;
@@ -233,7 +232,6 @@ impl Catalog {
         length: u64,
         undelete_ms: u64,
     ) -> Result<Plan<'a>, MasterError> {
-        permission::check_identity(identity)?;
         let upload = self.writable_upload(identity, id)?;
         let mut stored = 0;
         for chunk in &upload.chunks {
