@@ -13,6 +13,7 @@ pub mod log;
 
 mod entropy;
 mod environment;
+mod grpc;
 mod mailbox;
 mod node_parts;
 
