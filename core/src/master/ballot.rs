@@ -77,7 +77,7 @@ mod tests {
     use super::*;
     use alloc::format;
     use alloc::string::String;
-    use proptest::prelude::*;
+    use proptest::prelude::{any, prop_assert, prop_assert_eq, proptest};
 
     /// `5` a vote of 5 bytes, `5!` one with other contents, `?` waiting, `-` away, `x` void.
     fn parse(text: &str) -> Vec<Ballot> {

@@ -67,7 +67,7 @@ mod tests {
     use crate::rng::Rng;
     use alloc::collections::BTreeSet;
     use alloc::format;
-    use proptest::prelude::*;
+    use proptest::prelude::{any, prop_assert_eq, proptest};
 
     /// `server rack free-GiB load [avoid]` on each line.
     fn parse(table: &str) -> Vec<Candidate> {

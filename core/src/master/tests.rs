@@ -1,1 +1,7 @@
-//! Stories of one master.
+//! Stories of one master, with a disk in memory that completes in order and chunkservers played by hand.
+
+mod disk;
+mod log;
+mod rig;
+mod seal;
+mod service;

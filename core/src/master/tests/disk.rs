@@ -1,0 +1,71 @@
+//! A directory in memory. Everything written is kept; tests cut and flip it themselves.
+
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::vec::Vec;
+use bytes::Bytes;
+
+use crate::disk::{DiskError, DiskOk, DiskRequest, DiskResult, Entry};
+use crate::payload::Payload;
+
+#[derive(Clone, Debug, Default)]
+pub(super) struct Disk {
+    pub(super) files: BTreeMap<String, Vec<u8>>,
+    /// What was synced of each file, for what a power loss leaves.
+    pub(super) synced: BTreeMap<String, usize>,
+}
+
+impl Disk {
+    pub(super) fn perform(&mut self, request: &DiskRequest) -> DiskResult {
+        match request {
+            DiskRequest::MakeDir(_) | DiskRequest::SyncDir(_) => {}
+            DiskRequest::List(_) => {
+                let entry = |(name, bytes): (&String, &Vec<u8>)| Entry {
+                    name: name.clone(),
+                    length: bytes.len() as u64,
+                    directory: false,
+                };
+                return Ok(DiskOk::Entries(self.files.iter().map(entry).collect()));
+            }
+            DiskRequest::Read { path, offset, length } => {
+                let file = self.files.get(&*path.name).ok_or(DiskError::NotFound)?;
+                let start = (*offset as usize).min(file.len());
+                let end = (start + *length as usize).min(file.len());
+                let bytes = Bytes::copy_from_slice(&file[start..end]);
+                return Ok(DiskOk::Data(Payload::new(*offset, bytes)));
+            }
+            DiskRequest::Write { path, offset, data, create } => {
+                let name: &str = &path.name;
+                if !create && !self.files.contains_key(name) {
+                    return Err(DiskError::NotFound);
+                }
+                let file = self.files.entry(name.into()).or_default();
+                let data = data.concat();
+                let end = *offset as usize + data.len();
+                file.resize(file.len().max(end), 0);
+                file[*offset as usize..end].copy_from_slice(&data);
+            }
+            DiskRequest::Sync(path) => {
+                let length = self.files.get(&*path.name).ok_or(DiskError::NotFound)?.len();
+                self.synced.insert((*path.name).into(), length);
+            }
+            DiskRequest::Truncate { path, length } => {
+                self.files.get_mut(&*path.name).ok_or(DiskError::NotFound)?.resize(*length as usize, 0);
+            }
+            DiskRequest::Rename { from, to } => {
+                let file = self.files.remove(&*from.name).ok_or(DiskError::NotFound)?;
+                self.files.insert((*to.name).into(), file);
+            }
+            DiskRequest::Remove(path) => {
+                self.files.remove(&*path.name).ok_or(DiskError::NotFound)?;
+            }
+            DiskRequest::Space { .. } => return Ok(DiskOk::Space { total: 1 << 40, free: 1 << 39 }),
+        }
+        Ok(DiskOk::Done)
+    }
+
+    /// The only segment that begins at record 1.
+    pub(super) fn first_segment(&mut self) -> &mut Vec<u8> {
+        self.files.get_mut("master-00000000000000000001.log").expect("the first segment")
+    }
+}

@@ -1,0 +1,208 @@
+//! The operation log: format, restart, torn tail, damage, missing parts, exactly once.
+
+use super::disk::Disk;
+use super::rig::Rig;
+use crate::disk::DiskError;
+use crate::error::MasterError;
+use crate::log::HEADER_BYTES;
+use crate::message::{MasterReply, MasterRequest};
+
+#[test]
+fn a_blank_directory_is_formatted_and_read_again() {
+    let mut rig = Rig::new();
+    assert!(rig.master.is_ready());
+    assert!(rig.disk.files.contains_key("cairn-master"));
+    let cluster = rig.master.catalog().cluster();
+    assert_eq!(rig.mkdir("/a"), Ok(MasterReply::Done));
+    let (applied, epoch) = (rig.master.applied_index(), rig.master.catalog().epoch());
+    rig.restart();
+    assert_eq!(rig.master.catalog().cluster(), cluster);
+    assert_eq!(rig.master.catalog().epoch(), epoch + 1);
+    assert_eq!(rig.master.applied_index(), applied + 1);
+    assert!(rig.exists("/a"));
+}
+
+#[test]
+fn formatting_survives_a_crash_after_every_operation() {
+    for steps in 0..24 {
+        let mut rig = Rig::on(Disk::default(), Default::default());
+        rig.disk_held = true;
+        rig.settle();
+        for _ in 0..steps {
+            rig.step_disk();
+        }
+        rig.crash(steps % 2);
+        assert!(rig.master.is_ready(), "after {steps} operations: {:?}", rig.halted);
+        assert_eq!(rig.mkdir("/a"), Ok(MasterReply::Done));
+        rig.restart();
+        assert!(rig.exists("/a"));
+    }
+}
+
+#[test]
+fn nothing_is_answered_before_its_sync() {
+    let mut rig = Rig::new();
+    rig.disk_held = true;
+    let request = rig.ask(MasterRequest::Mkdir { path: "/a".into(), parents: false, mode: 0o755 });
+    assert_eq!(rig.answer(request), None);
+    rig.step_disk();
+    assert_eq!(rig.answer(request), None, "written, not synced");
+    rig.step_disk();
+    assert_eq!(rig.answer(request), Some(Ok(MasterReply::Done)));
+}
+
+#[test]
+fn changes_that_come_together_share_a_sync() {
+    let mut rig = Rig::new();
+    rig.disk_held = true;
+    let body = |n: u32| MasterRequest::Mkdir { path: alloc::format!("/{n}"), parents: false, mode: 0o755 };
+    let requests: alloc::vec::Vec<u64> = (0..50).map(|n| rig.ask(body(n))).collect();
+    for _ in 0..4 {
+        rig.step_disk();
+    }
+    for request in requests {
+        assert_eq!(rig.answer(request), Some(Ok(MasterReply::Done)));
+    }
+}
+
+#[test]
+fn a_retry_gets_the_first_outcome_even_after_a_restart() {
+    let mut rig = Rig::new();
+    let body = MasterRequest::Mkdir { path: "/a".into(), parents: false, mode: 0o755 };
+    rig.disk_held = true;
+    rig.ask_as(50, body.clone());
+    rig.ask_as(50, body.clone());
+    rig.disk_held = false;
+    rig.settle();
+    assert_eq!(rig.answer(50), Some(Ok(MasterReply::Done)));
+    rig.ask_as(50, body.clone());
+    assert_eq!(rig.answer(50), Some(Ok(MasterReply::Done)));
+    rig.restart();
+    rig.ask_as(50, body.clone());
+    assert_eq!(rig.answer(50), Some(Ok(MasterReply::Done)));
+    rig.ask_as(51, body);
+    assert!(matches!(rig.answer(51), Some(Err(MasterError::AlreadyExists(_)))));
+}
+
+#[test]
+fn a_torn_tail_is_cut_and_what_was_acknowledged_stays() {
+    let mut rig = Rig::new();
+    rig.mkdir("/kept").unwrap();
+    let durable = rig.disk.first_segment().len();
+    rig.disk_held = true;
+    rig.ask(MasterRequest::Mkdir { path: "/torn".into(), parents: false, mode: 0o755 });
+    rig.step_disk();
+    let whole = rig.disk.first_segment().len();
+    for cut in durable..whole {
+        let mut disk = rig.disk.clone();
+        disk.first_segment().truncate(cut);
+        let mut again = Rig::on(disk, rig.config.clone());
+        again.settle();
+        assert!(again.master.is_ready(), "cut at {cut}: {:?}", again.halted);
+        assert!(again.exists("/kept"));
+        assert!(!again.exists("/torn"));
+        again.mkdir("/later").unwrap();
+        again.restart();
+        assert!(again.exists("/later"));
+    }
+}
+
+#[test]
+fn a_flipped_bit_below_the_mark_halts_and_names_the_file() {
+    let mut rig = Rig::new();
+    rig.mkdir("/a").unwrap();
+    rig.pass(1_500, &[]);
+    let mark = rig.disk.first_segment().len() - 25;
+    for at in (0..mark).step_by(7) {
+        let mut disk = rig.disk.clone();
+        disk.first_segment()[at] ^= 0x10;
+        let mut again = Rig::on(disk.clone(), rig.config.clone());
+        again.settle();
+        let (reason, failed) = again.halted.clone().expect("a refusal to start");
+        assert!(failed && reason.contains("master-00000000000000000001.log"), "{reason}");
+        assert_eq!(again.disk.files, disk.files, "nothing may be changed");
+    }
+}
+
+#[test]
+fn missing_or_foreign_parts_are_refused() {
+    let config = crate::config::MasterConfig { log_segment_bytes: 300, ..Default::default() };
+    let mut rig = Rig::on(Disk::default(), config.clone());
+    rig.settle();
+    for n in 0..12 {
+        rig.mkdir(&alloc::format!("/{n}")).unwrap();
+    }
+    let segments: alloc::vec::Vec<_> =
+        rig.disk.files.keys().filter(|name| name.ends_with(".log")).cloned().collect();
+    assert!(segments.len() >= 3, "{segments:?}");
+    rig.restart();
+    assert!(rig.master.is_ready() && rig.exists("/11"));
+    let refused = |disk: Disk| {
+        let mut again = Rig::on(disk, config.clone());
+        again.settle();
+        assert!(again.halted.as_ref().is_some_and(|(_, failed)| *failed), "must refuse");
+    };
+    for missing in segments[..segments.len() - 1].iter().chain([&"cairn-master".into()]) {
+        let mut disk = rig.disk.clone();
+        disk.files.remove(missing);
+        refused(disk);
+    }
+    let mut cut = rig.disk.clone();
+    let first = cut.first_segment().len();
+    cut.first_segment().truncate(first - 1);
+    refused(cut);
+    let mut foreign = rig.disk.clone();
+    foreign.first_segment()[8] = 9;
+    refused(foreign);
+    let mut volume = Disk::default();
+    volume.files.insert("cairn-volume".into(), alloc::vec![]);
+    refused(volume);
+    let mut torn = rig.disk.clone();
+    let last = torn.files.keys().filter(|n| n.ends_with(".log")).next_back().cloned().unwrap();
+    let index = rig.master.applied_index();
+    torn.files.insert(alloc::format!("master-{:020}.log", index + 1), alloc::vec![b'C'; 5]);
+    assert!(torn.files[&last].len() as u64 > HEADER_BYTES);
+    let mut again = Rig::on(torn, config.clone());
+    again.requests = 1_000;
+    again.settle();
+    assert!(again.master.is_ready() && again.exists("/11"), "{:?}", again.halted);
+    again.mkdir("/after").unwrap();
+    again.restart();
+    assert!(again.exists("/after"), "{:?}", again.halted);
+}
+
+#[test]
+fn a_failing_disk_ends_the_master_without_an_answer() {
+    let mut rig = Rig::new();
+    rig.disk_held = true;
+    let request = rig.ask(MasterRequest::Mkdir { path: "/a".into(), parents: false, mode: 0o755 });
+    rig.step_disk();
+    rig.fail_disk(DiskError::Io("gone".into()));
+    assert_eq!(rig.answer(request), None);
+    assert!(rig.halted.is_some_and(|(_, failed)| failed));
+}
+
+#[test]
+fn a_shutdown_completes_what_is_under_way() {
+    let mut rig = Rig::new();
+    rig.disk_held = true;
+    let request = rig.ask(MasterRequest::Mkdir { path: "/a".into(), parents: false, mode: 0o755 });
+    rig.shutdown();
+    assert!(rig.halted.is_none());
+    let late = rig.ask(MasterRequest::Mkdir { path: "/b".into(), parents: false, mode: 0o755 });
+    assert!(matches!(rig.answer(late), Some(Err(MasterError::Unavailable(_)))));
+    rig.disk_held = false;
+    rig.settle();
+    assert_eq!(rig.answer(request), Some(Ok(MasterReply::Done)));
+    assert_eq!(rig.halted.as_ref().map(|(_, failed)| *failed), Some(false));
+    rig.restart();
+    assert!(rig.exists("/a") && !rig.exists("/b"));
+}
+
+#[test]
+fn requests_during_recovery_are_told_to_wait() {
+    let mut rig = Rig::on(Disk::default(), Default::default());
+    rig.disk_held = true;
+    rig.settle();
+    assert!(matches!(rig.mkdir("/a"), Err(MasterError::Unavailable(_))));
+}
