@@ -1,0 +1,105 @@
+//! Whatever a writer was told is committed, W members hold as their durability demands (invariant 3).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use cairn_core::id::{ChunkId, ChunkUuid, ChunkVersion, Durability};
+use cairn_core::message::{AppendMessage, Grant, MasterReply, MasterRequest, Message, ToServer};
+
+use crate::cluster::Cluster;
+use crate::violation::Violations;
+
+const NAME: &str = "ack-durability";
+
+/// How many of an acknowledged range's last bytes are compared between the members.
+const TAIL_BYTES: u64 = 512;
+
+/// Grants that are remembered; older chunks have been settled long since.
+const GRANTS_KEPT: usize = 4_096;
+
+#[derive(Default)]
+struct Memory {
+    grants: BTreeMap<(ChunkId, ChunkVersion), Grant>,
+    /// Chunks whose replicas may be cut, completed or dropped by now: an acknowledgement that was held up in the network
+    /// says nothing about them.
+    settled: BTreeSet<ChunkId>,
+}
+
+/// Looks at the disks whenever a commit reaches a writer.
+pub fn watch(cluster: &Cluster, violations: &Violations) {
+    let world = cluster.world.clone();
+    let cluster = cluster.clone();
+    let violations = violations.clone();
+    let mut memory = Memory::default();
+    world.observe_messages(move |_, _, to, message| match message {
+        Message::MasterReply { result: Ok(MasterReply::Grant(grant)), .. } => {
+            memory.grants.insert((grant.chunk, grant.version), grant.clone());
+            if memory.grants.len() > GRANTS_KEPT {
+                memory.grants.pop_first();
+            }
+        }
+        Message::ToServer(
+            ToServer::Fence { chunk, .. } | ToServer::Complete { chunk, .. } | ToServer::Drop { chunk, .. },
+        )
+        | Message::MasterRequest { body: MasterRequest::SealChunk { chunk, .. }, .. } => {
+            memory.settled.insert(*chunk);
+        }
+        Message::Append(AppendMessage::Committed { chunk, version, end, .. }) if to.starts_with("client") => {
+            if memory.settled.contains(chunk) {
+                return;
+            }
+            if let Some(grant) = memory.grants.get(&(*chunk, *version))
+                && let Err(text) = check(&cluster, grant, *end)
+            {
+                violations.add(NAME, text);
+            }
+        }
+        _ => {}
+    });
+}
+
+fn check(cluster: &Cluster, grant: &Grant, end: u64) -> Result<(), String> {
+    let start = end.saturating_sub(TAIL_BYTES);
+    let mut tails: Vec<(String, Vec<u8>)> = Vec::new();
+    let name = ChunkUuid::new(grant.cluster, grant.chunk).to_string();
+    let damaged: BTreeSet<String> = cluster
+        .world
+        .damage_standing()
+        .into_iter()
+        .filter(|d| d.path.contains(&name))
+        .map(|d| d.node)
+        .collect();
+    for address in &grant.addresses {
+        if let Some(tail) = tail(cluster, &address.0, grant, start, (end - start) as usize) {
+            tails.push((address.0.to_string(), tail));
+        }
+    }
+    let agreeing = tails
+        .iter()
+        .map(|(_, tail)| tails.iter().filter(|(_, other)| other == tail).count())
+        .max()
+        .unwrap_or(0);
+    if agreeing + damaged.len() >= usize::from(grant.quorum) {
+        return Ok(());
+    }
+    let holders: Vec<_> = tails.iter().map(|(node, _)| node.as_str()).collect();
+    Err(format!(
+        "{} {} was acknowledged up to {end} ({}), {} of {:?} must hold that, {agreeing} agree among {holders:?}",
+        grant.chunk, grant.version, grant.durability, grant.quorum, grant.addresses,
+    ))
+}
+
+/// The bytes `start..start + length` as `node` would have them after what its durability must survive.
+fn tail(cluster: &Cluster, node: &str, grant: &Grant, start: u64, length: usize) -> Option<Vec<u8>> {
+    let name = ChunkUuid::new(grant.cluster, grant.chunk);
+    let path = format!("chunks/{:02x}/chunk-{name}", grant.chunk.0 & 0xff);
+    (0..cluster.volumes(node)).find_map(|volume| {
+        let bytes = match grant.durability {
+            Durability::Sync => cluster.world.durable_read(node, volume, &path, start, length)?,
+            Durability::Async => {
+                let whole = cluster.world.read_file(node, volume, &path)?;
+                whole.get(start as usize..(start as usize + length).min(whole.len()))?.to_vec()
+            }
+        };
+        (bytes.len() == length).then_some(bytes)
+    })
+}

@@ -1,0 +1,9 @@
+//! What must hold. One file for each promise; `docs/invariants.md` numbers them.
+
+pub mod ack_durability;
+pub mod convergence;
+pub mod health;
+pub mod leaks;
+pub mod namespace;
+pub mod replication;
+pub mod versions;

@@ -1,0 +1,204 @@
+//! A whole cluster in a simulated world: started from a shape, struck by role, asked in few words.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use cairn_core::defect::Defects;
+use cairn_core::id::{ChunkId, ChunkUuid};
+use cairn_core::master::Master;
+use cairn_core::message::{Grant, Identity, MasterReply, Message};
+use cairn_core::time::Span;
+use runtime_sim::{ClientHandle, Link, Options, World};
+
+use crate::checker::health;
+use crate::nemesis::Target;
+use crate::shape::Shape;
+use crate::workload::perform::Caller;
+
+/// The master's name and address.
+pub const MASTER: &str = "master";
+
+impl Caller for ClientHandle {
+    async fn call(&self, request: cairn_core::client::ClientRequest) -> cairn_core::client::ClientResult {
+        ClientHandle::call(self, request).await
+    }
+}
+
+/// A running cluster.
+#[derive(Clone)]
+pub struct Cluster {
+    /// Where it runs.
+    pub world: World,
+    /// What it is like.
+    pub shape: Arc<Shape>,
+    /// Its clients.
+    pub clients: Vec<ClientHandle>,
+    pub(crate) link: Link,
+    memory: Arc<Mutex<Memory>>,
+}
+
+#[derive(Default)]
+struct Memory {
+    last_grant: Option<Grant>,
+    disk_errors: BTreeSet<String>,
+}
+
+/// The world that suits a shape.
+pub fn options(shape: &Shape) -> Options {
+    Options {
+        link: link(shape),
+        clock_drift_ppm_max: shape.drift_ppm,
+        simulated_limit: Span::from_ms(1_200_000),
+        ..Options::default()
+    }
+}
+
+fn link(shape: &Shape) -> Link {
+    Link { latency_us: shape.latency_us, jitter_us: shape.jitter_us, ..Link::default() }
+}
+
+impl Cluster {
+    /// Starts master, chunkservers and clients; none of them is ready yet.
+    pub fn start(world: &World, shape: &Shape, defects: Defects) -> Cluster {
+        world.start_master(MASTER, shape.master.clone(), defects);
+        for (i, server) in shape.servers.iter().enumerate() {
+            let config = shape.chunkserver.clone();
+            world.start_chunkserver(
+                &server_name(i),
+                &server.rack,
+                server.volumes,
+                config,
+                &[MASTER],
+                defects,
+            );
+        }
+        let identity = Identity { user: "root".into(), groups: vec!["root".into()] };
+        let clients = (0..shape.clients)
+            .map(|i| {
+                world.start_client(
+                    &client_name(i),
+                    shape.client.clone(),
+                    identity.clone(),
+                    &[MASTER],
+                    defects,
+                )
+            })
+            .collect();
+        let memory = Arc::new(Mutex::new(Memory::default()));
+        let seen = memory.clone();
+        world.observe_messages(move |_, _, _, message| {
+            if let Message::MasterReply { result: Ok(MasterReply::Grant(grant)), .. } = message {
+                lock(&seen).last_grant = Some(grant.clone());
+            }
+        });
+        Cluster { world: world.clone(), shape: Arc::new(shape.clone()), clients, link: link(shape), memory }
+    }
+
+    /// Waits until the master serves and counts all chunkservers as live; whether that came within the time.
+    pub async fn until_ready(&self, within: Span) -> bool {
+        let Some(client) = self.clients.first() else { return false };
+        let start = self.world.now();
+        while self.world.now().since(start) < within {
+            if let Ok(status) = health::status(client).await
+                && !status.starting
+                && status.servers.iter().filter(|s| s.live).count() == self.shape.servers.len()
+            {
+                return true;
+            }
+            self.world.sleep(Span::from_ms(50)).await;
+        }
+        false
+    }
+
+    /// Names of the chunkservers.
+    pub fn server_names(&self) -> Vec<String> {
+        (0..self.shape.servers.len()).map(server_name).collect()
+    }
+
+    /// Names of all nodes: the master, then chunkservers, then clients.
+    pub fn node_names(&self) -> Vec<String> {
+        let clients = (0..self.shape.clients).map(client_name);
+        std::iter::once(MASTER.to_owned()).chain(self.server_names()).chain(clients).collect()
+    }
+
+    /// Data directories of a node.
+    pub fn volumes(&self, node: &str) -> u16 {
+        match node.strip_prefix("cs").and_then(|i| i.parse::<usize>().ok()) {
+            Some(i) => self.shape.servers.get(i).map_or(0, |s| s.volumes),
+            None => u16::from(node == MASTER),
+        }
+    }
+
+    /// The grant that a client got last.
+    pub fn last_grant(&self) -> Option<Grant> {
+        lock(&self.memory).last_grant.clone()
+    }
+
+    /// The node that plays a role now.
+    pub fn resolve(&self, target: &Target) -> String {
+        let member = |place: usize| {
+            let grant = self.last_grant();
+            let addresses = grant.map(|g| g.addresses).unwrap_or_default();
+            let place = place.min(addresses.len().saturating_sub(1));
+            addresses.get(place).map_or_else(|| server_name(0), |a| a.0.to_string())
+        };
+        match target {
+            Target::Master => MASTER.to_owned(),
+            Target::Server(i) => server_name(i % self.shape.servers.len().max(1)),
+            Target::Client(i) => client_name(i % self.shape.clients.max(1)),
+            Target::Primary => member(0),
+            Target::Member(place) => member(*place),
+        }
+    }
+
+    /// Looks at the master between two inputs; `None` while it is down.
+    pub fn master<R>(&self, look: impl FnOnce(&Master) -> R) -> Option<R> {
+        self.world.inspect(MASTER, look)
+    }
+
+    /// All chunk files in use on a server: `(volume, path, length, chunk)`.
+    pub fn chunk_files(&self, server: &str) -> Vec<(u16, String, u64, ChunkId)> {
+        let mut found = Vec::new();
+        for volume in 0..self.volumes(server) {
+            for (path, length) in self.world.files(server, volume) {
+                if let Some(chunk) = chunk_of(&path) {
+                    found.push((volume, path, length, chunk));
+                }
+            }
+        }
+        found
+    }
+
+    pub(crate) fn note_disk_errors(&self, node: &str) {
+        lock(&self.memory).disk_errors.insert(node.to_owned());
+    }
+
+    pub(crate) fn disk_errors(&self) -> BTreeSet<String> {
+        lock(&self.memory).disk_errors.clone()
+    }
+}
+
+fn lock(memory: &Mutex<Memory>) -> MutexGuard<'_, Memory> {
+    memory.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The name of chunkserver `i`.
+pub fn server_name(i: usize) -> String {
+    format!("cs{i}")
+}
+
+/// The name of client `i`.
+pub fn client_name(i: usize) -> String {
+    format!("client{i}")
+}
+
+/// Whether a path on a volume is a chunk's bytes in their place, neither sidecar nor staged nor in quarantine.
+pub fn is_chunk_file(path: &str) -> bool {
+    chunk_of(path).is_some()
+}
+
+/// The chunk whose bytes are at `path` on a volume.
+pub fn chunk_of(path: &str) -> Option<ChunkId> {
+    let name = path.strip_prefix("chunks/")?.rsplit('/').next()?;
+    ChunkUuid::parse(name.strip_prefix("chunk-")?)?.parts().map(|(_, chunk)| chunk)
+}

@@ -1,0 +1,49 @@
+//! Disks fail, fill up and crawl.
+
+use runtime_sim::DiskFaults;
+
+use super::{Fault, Undo};
+use crate::cluster::Cluster;
+
+pub(super) fn strike(fault: &Fault, cluster: &Cluster) -> Undo {
+    let node = cluster.resolve(fault.target());
+    let normal = DiskFaults::default();
+    let faults = match fault {
+        Fault::DiskErrors { read_per_million, write_per_million, sync_per_million, .. } => {
+            cluster.note_disk_errors(&node);
+            DiskFaults {
+                read_errors_per_million: *read_per_million,
+                write_errors_per_million: *write_per_million,
+                sync_errors_per_million: *sync_per_million,
+                ..normal
+            }
+        }
+        Fault::FullDisk { .. } => {
+            cluster.note_disk_errors(&node);
+            DiskFaults { capacity_bytes: 1, ..normal }
+        }
+        Fault::SlowDisk { factor, .. } => DiskFaults { slow_factor: *factor, ..normal },
+        _ => return Undo::Nothing,
+    };
+    set(cluster, &node, faults);
+    Undo::Disks(node)
+}
+
+pub(super) fn restore(cluster: &Cluster, node: &str) {
+    set(cluster, node, DiskFaults::default());
+    if had_errors(cluster, node) && cluster.world.is_up(node) {
+        // An operator replaces the cable and starts the server again.
+        cluster.world.kill(node);
+    }
+    cluster.world.restart(node);
+}
+
+pub(super) fn had_errors(cluster: &Cluster, node: &str) -> bool {
+    cluster.disk_errors().contains(node)
+}
+
+fn set(cluster: &Cluster, node: &str, faults: DiskFaults) {
+    for volume in 0..cluster.volumes(node) {
+        cluster.world.set_disk_faults(node, volume, faults);
+    }
+}

@@ -1,0 +1,222 @@
+//! What goes wrong, as data, and how it is done to a cluster. One file for each place where things go wrong.
+
+mod disk;
+mod network;
+mod process;
+mod rot;
+
+use serde::{Deserialize, Serialize};
+
+use crate::cluster::Cluster;
+
+/// Who is struck, by role: found out at the time of the strike.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Target {
+    /// The master.
+    Master,
+    /// This chunkserver.
+    Server(usize),
+    /// This client.
+    Client(usize),
+    /// The primary of the chunk that was granted last.
+    Primary,
+    /// That chunk's member at this place of the pipeline, or its last one.
+    Member(usize),
+}
+
+/// Something that goes wrong. Until the end of its strike, unless it is over at once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Fault {
+    /// The process dies, and is started again at the end.
+    Kill {
+        /// Whose.
+        target: Target,
+    },
+    /// The machine loses power, and is started again at the end.
+    PowerCut {
+        /// Which.
+        target: Target,
+    },
+    /// The process freezes.
+    Pause {
+        /// Whose.
+        target: Target,
+    },
+    /// The clock's rate changes, for good.
+    Drift {
+        /// Whose.
+        target: Target,
+        /// Parts per million.
+        ppm: i32,
+    },
+    /// The network splits in two.
+    Split {
+        /// Bit `i` says on which side node `i` is: the master, then servers, then clients.
+        mask: u64,
+        /// Only from the first side to the second.
+        one_way: bool,
+    },
+    /// A node is cut off.
+    Isolate {
+        /// Which.
+        target: Target,
+    },
+    /// Connections between two nodes break, at once.
+    Reset {
+        /// One.
+        target: Target,
+        /// The other.
+        other: Target,
+    },
+    /// All links of a node are slow and lossy.
+    BadLink {
+        /// Whose.
+        target: Target,
+        /// Microseconds for each message.
+        latency_us: u64,
+        /// Lost packets, sent again later.
+        loss_per_million: u32,
+    },
+    /// Frames to a node arrive with a bit flipped.
+    Garble {
+        /// To whom.
+        target: Target,
+        /// How many.
+        per_million: u32,
+    },
+    /// Bits of chunk files rot, at once.
+    Flip {
+        /// Whose.
+        target: Target,
+        /// How many.
+        bits: u32,
+    },
+    /// A sector of a chunk file can't be read any more.
+    BadSector {
+        /// Whose.
+        target: Target,
+    },
+    /// The process dies, a volume is emptied, the process is started again at the end.
+    Wipe {
+        /// Whose.
+        target: Target,
+        /// Which, modulo the volumes that there are.
+        volume: u16,
+    },
+    /// Disk operations fail.
+    DiskErrors {
+        /// Whose.
+        target: Target,
+        /// Reads.
+        read_per_million: u32,
+        /// Writes.
+        write_per_million: u32,
+        /// Syncs.
+        sync_per_million: u32,
+    },
+    /// No byte fits on the disks any more.
+    FullDisk {
+        /// Whose.
+        target: Target,
+    },
+    /// Disks crawl.
+    SlowDisk {
+        /// Whose.
+        target: Target,
+        /// How many times slower.
+        factor: u32,
+    },
+}
+
+impl Fault {
+    /// Who is struck first of all. A split strikes everybody: the master stands for them.
+    pub fn target(&self) -> &Target {
+        match self {
+            Fault::Kill { target }
+            | Fault::PowerCut { target }
+            | Fault::Pause { target }
+            | Fault::Drift { target, .. }
+            | Fault::Isolate { target }
+            | Fault::Reset { target, .. }
+            | Fault::BadLink { target, .. }
+            | Fault::Garble { target, .. }
+            | Fault::Flip { target, .. }
+            | Fault::BadSector { target }
+            | Fault::Wipe { target, .. }
+            | Fault::DiskErrors { target, .. }
+            | Fault::FullDisk { target }
+            | Fault::SlowDisk { target, .. } => target,
+            Fault::Split { .. } => &Target::Master,
+        }
+    }
+
+    /// Whether a server may lose bytes that count towards a quorum. `relaxed`: page caches count.
+    pub fn loses_data(&self, relaxed: bool) -> bool {
+        match self {
+            Fault::Flip { .. } | Fault::BadSector { .. } | Fault::Wipe { .. } => true,
+            Fault::PowerCut { target } => relaxed && *target != Target::Master,
+            Fault::DiskErrors { .. } => relaxed,
+            _ => false,
+        }
+    }
+
+    /// Begins it. Returns what has to be done at its end.
+    pub(crate) fn strike(&self, cluster: &Cluster) -> Undo {
+        match self {
+            Fault::Kill { .. } | Fault::PowerCut { .. } | Fault::Pause { .. } | Fault::Drift { .. } => {
+                process::strike(self, cluster)
+            }
+            Fault::Split { .. }
+            | Fault::Isolate { .. }
+            | Fault::Reset { .. }
+            | Fault::BadLink { .. }
+            | Fault::Garble { .. } => network::strike(self, cluster),
+            Fault::Flip { .. } | Fault::BadSector { .. } | Fault::Wipe { .. } => rot::strike(self, cluster),
+            Fault::DiskErrors { .. } | Fault::FullDisk { .. } | Fault::SlowDisk { .. } => {
+                disk::strike(self, cluster)
+            }
+        }
+    }
+}
+
+/// The end of a fault, in nodes' names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Undo {
+    Nothing,
+    Restart(String),
+    Resume(String),
+    Heal(Vec<String>, Vec<String>),
+    Links(String),
+    Disks(String),
+}
+
+impl Undo {
+    pub(crate) fn run(self, cluster: &Cluster) {
+        match self {
+            Undo::Nothing => {}
+            Undo::Restart(node) => cluster.world.restart(&node),
+            Undo::Resume(node) => cluster.world.resume(&node),
+            Undo::Heal(a, b) => cluster.world.heal(&a, &b),
+            Undo::Links(node) => network::restore_links(cluster, &node),
+            Undo::Disks(node) => disk::restore(cluster, &node),
+        }
+    }
+}
+
+/// Ends everything that goes wrong, and starts whatever is down.
+pub fn heal(cluster: &Cluster) {
+    let world = &cluster.world;
+    world.heal_all();
+    world.clear_disk_faults();
+    for node in world.nodes() {
+        world.resume(&node);
+        world.restart(&node);
+    }
+    // A volume that met an error stays out of use until its server is started again.
+    for server in cluster.server_names() {
+        if disk::had_errors(cluster, &server) {
+            world.kill(&server);
+            world.restart(&server);
+        }
+    }
+}

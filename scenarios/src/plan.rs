@@ -1,0 +1,107 @@
+//! A run as data: what the cluster is like, what users do, what goes wrong. Drawn up front from independent random
+//! streams, so that taking a step away changes no other.
+
+use cairn_core::rng::Rng;
+use serde::{Deserialize, Serialize};
+
+use crate::nemesis::Fault;
+use crate::profile::Profile;
+use crate::shape::Shape;
+use crate::workload::generate::{Habits, Step, steps};
+
+/// A run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// Where it was drawn from, and what the world's own chances follow from.
+    pub seed: u64,
+    /// Which kind of storm.
+    pub profile: Profile,
+    /// The cluster.
+    pub shape: Shape,
+    /// Each user's steps.
+    pub users: Vec<Vec<Step>>,
+    /// What goes wrong, in order of time.
+    pub strikes: Vec<Strike>,
+    /// How long things go wrong, in milliseconds.
+    pub chaos_ms: u64,
+}
+
+/// A fault and its time.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Strike {
+    /// Milliseconds after the users began.
+    pub at_ms: u64,
+    /// How long it lasts, in milliseconds.
+    pub for_ms: u64,
+    /// What goes wrong.
+    pub fault: Fault,
+}
+
+/// Simulated milliseconds of a storm.
+const CHAOS_MS: u64 = 40_000;
+
+impl Plan {
+    /// The plan of `seed`.
+    pub fn draw(seed: u64, profile: Profile) -> Plan {
+        let shape = Shape::draw(&mut Rng::stream(seed, "shape"));
+        let mut rng = Rng::stream(seed, "habits");
+        let habits = Habits {
+            operations: 60 + rng.below(40) as u32,
+            pause_ms: 150 + rng.below(500),
+            file_bytes: (256 << 10) + rng.below(768 << 10) as u32,
+            storages: shape.storages.clone(),
+            piece: shape.client.frame_bytes * 2,
+            restores: shape.master.undelete_ms > CHAOS_MS * 10,
+        };
+        let users = (0..shape.users)
+            .map(|user| steps(&mut Rng::stream(seed, &format!("user{user}")), &habits, user, shape.users))
+            .collect();
+        let strikes = profile.strikes(&mut Rng::stream(seed, "faults"), &shape, CHAOS_MS);
+        Plan { seed, profile, shape, users, strikes, chaos_ms: CHAOS_MS }
+    }
+
+    /// The shortest whole run: one user, nothing goes wrong. For looking at.
+    pub fn tiny(seed: u64) -> Plan {
+        let mut plan = Plan::draw(seed, Profile::Calm);
+        plan.users.truncate(1);
+        plan.users[0].truncate(6);
+        plan.shape.users = 1;
+        plan.shape.clients = 1;
+        plan
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_follows_from_its_seed_and_survives_writing_down() {
+        let plan = Plan::draw(3, Profile::All);
+        assert_eq!(plan, Plan::draw(3, Profile::All));
+        assert_ne!(plan.users, Plan::draw(4, Profile::All).users);
+        let text = serde_json::to_string(&plan).unwrap();
+        assert_eq!(serde_json::from_str::<Plan>(&text).unwrap(), plan);
+    }
+
+    #[test]
+    fn other_faults_leave_the_users_alone() {
+        assert_eq!(Plan::draw(3, Profile::Calm).users, Plan::draw(3, Profile::Power).users);
+    }
+
+    #[test]
+    fn never_more_is_lost_than_the_redundancy_covers() {
+        for seed in 0..300 {
+            let plan = Plan::draw(seed, Profile::All);
+            let mut losing: Vec<_> = plan
+                .strikes
+                .iter()
+                .filter(|s| s.fault.loses_data(plan.shape.is_relaxed()))
+                .map(|s| s.fault.target().clone())
+                .collect();
+            losing.sort();
+            losing.dedup();
+            assert!(losing.len() <= plan.shape.victims_max(), "seed {seed}: {losing:?}");
+        }
+    }
+}

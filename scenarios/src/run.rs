@@ -1,0 +1,219 @@
+//! One run: plan, chaos, healing, convergence, checks.
+
+use std::time::Duration;
+
+use cairn_core::defect::Defects;
+use cairn_core::time::Span;
+use runtime_sim::{ClientHandle, FaultCounts, TraceMode, World};
+use serde::Serialize;
+
+use crate::checker::{ack_durability, convergence, namespace, versions};
+use crate::cluster::{self, Cluster, MASTER};
+use crate::nemesis::{self, Undo};
+use crate::plan::{Plan, Strike};
+use crate::violation::{Violation, Violations};
+use crate::workload::generate::Step;
+use crate::workload::model::Model;
+use crate::workload::operation::Outcome;
+use crate::workload::perform::perform;
+
+/// A blank cluster must serve within this time.
+const START_WITHIN: Span = Span::from_ms(30_000);
+
+/// What a run came to.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// The plan's seed.
+    pub seed: u64,
+    /// Broken promises; none means that all held.
+    pub violations: Vec<Violation>,
+    /// Figures.
+    pub figures: Figures,
+    /// Hash over the trace.
+    pub trace_hash: u64,
+    /// The trace, if it was to be kept.
+    pub trace: String,
+    /// What was injected.
+    pub faults: FaultCounts,
+    /// Processor time.
+    pub cpu: Duration,
+}
+
+/// How much happened in a run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Figures {
+    /// Inputs that machines handled.
+    pub inputs: u64,
+    /// Simulated milliseconds.
+    pub simulated_ms: u64,
+    /// Operations that users finished with success.
+    pub done: u64,
+    /// Operations refused for a reason that the model knows.
+    pub refused: u64,
+    /// Operations that failed without a change.
+    pub failed: u64,
+    /// Changes of unknown fate.
+    pub unknown: u64,
+}
+
+/// Runs a plan.
+pub fn run(plan: &Plan, defects: Defects, trace: TraceMode) -> Report {
+    let options = runtime_sim::Options { trace, ..cluster::options(&plan.shape) };
+    let told = plan.clone();
+    let violations = Violations::default();
+    let found = violations.clone();
+    let outcome = runtime_sim::run(plan.seed, options, move |world| story(world, told, defects, found));
+    let mut all = violations.take();
+    let mut figures =
+        Figures { inputs: outcome.inputs, simulated_ms: outcome.simulated.as_ms(), ..Figures::default() };
+    match outcome.result {
+        Ok(told) => figures = Figures { inputs: figures.inputs, simulated_ms: figures.simulated_ms, ..told },
+        Err(failure) => all.push(Violation { checker: "panic".into(), text: failure.to_string() }),
+    }
+    Report {
+        seed: plan.seed,
+        violations: all,
+        figures,
+        trace_hash: outcome.trace_hash,
+        trace: outcome.trace,
+        faults: outcome.faults,
+        cpu: outcome.cpu,
+    }
+}
+
+async fn story(world: World, plan: Plan, defects: Defects, violations: Violations) -> Figures {
+    let cluster = Cluster::start(&world, &plan.shape, defects);
+    ack_durability::watch(&cluster, &violations);
+    versions::watch(&cluster, &violations);
+    if !cluster.until_ready(START_WITHIN).await {
+        violations.add("start", format!("not ready after {} s", START_WITHIN.as_ms() / 1000));
+        return Figures::default();
+    }
+    let users: Vec<_> = plan
+        .users
+        .iter()
+        .enumerate()
+        .map(|(i, steps)| {
+            let client = cluster.clients[i % cluster.clients.len()].clone();
+            world.spawn(user(world.clone(), client, steps.clone(), violations.clone()))
+        })
+        .collect();
+    storm(&cluster, &plan.strikes, plan.chaos_ms).await;
+    nemesis::heal(&cluster);
+    world.note("healed");
+    let mut figures = Figures::default();
+    let mut models = Vec::new();
+    for user in users {
+        match user.await {
+            Ok((model, told)) => {
+                figures.done += told.done;
+                figures.refused += told.refused;
+                figures.failed += told.failed;
+                figures.unknown += told.unknown;
+                models.push(model);
+            }
+            Err(error) => violations.add("user", format!("a user's task ended: {error}")),
+        }
+    }
+    convergence::check(&cluster, &violations).await;
+    settle(&cluster, &mut models, &violations).await;
+    if !violations.any() {
+        // What was promised must also be there after everybody went down at once.
+        everybody_down(&cluster, plan.shape.is_relaxed()).await;
+        settle(&cluster, &mut models, &violations).await;
+    }
+    figures
+}
+
+/// One user's life. Returns what may be there now.
+async fn user(
+    world: World,
+    client: ClientHandle,
+    steps: Vec<Step>,
+    violations: Violations,
+) -> (Model, Figures) {
+    let mut model = Model::default();
+    let mut figures = Figures::default();
+    for step in steps {
+        world.sleep(Span::from_ms(step.pause_ms)).await;
+        while !world.is_up(client.name()) {
+            world.sleep(Span::from_ms(20)).await;
+        }
+        if violations.any() {
+            break;
+        }
+        if step.operation.is_change() && model.is_crowded() {
+            continue;
+        }
+        let outcome = perform(&client, &step.operation).await;
+        match &outcome {
+            Outcome::Refused(_) => figures.refused += 1,
+            Outcome::Failed(_) => figures.failed += 1,
+            Outcome::Unknown(_) => figures.unknown += 1,
+            _ => figures.done += 1,
+        }
+        if let Err(text) = model.learn(&step.operation, &outcome) {
+            let checker = if matches!(outcome, Outcome::Broken(_)) { "no-wrong-bytes" } else { "namespace" };
+            violations.add(checker, text);
+        }
+    }
+    (model, figures)
+}
+
+/// Strikes as planned until the time is over. What lasts longer is left to the healing.
+async fn storm(cluster: &Cluster, strikes: &[Strike], chaos_ms: u64) {
+    let world = &cluster.world;
+    let start = world.now();
+    let mut ends: Vec<(u64, Undo)> = Vec::new();
+    let mut next = 0;
+    loop {
+        let strike_at = strikes.get(next).map_or(u64::MAX, |s| s.at_ms);
+        let end_at = ends.iter().map(|(at, _)| *at).min().unwrap_or(u64::MAX);
+        let at = strike_at.min(end_at);
+        if at >= chaos_ms {
+            break;
+        }
+        let passed = world.now().since(start).as_ms();
+        world.sleep(Span::from_ms(at.saturating_sub(passed))).await;
+        if end_at <= strike_at {
+            if let Some(i) = ends.iter().position(|(at, _)| *at == end_at) {
+                ends.remove(i).1.run(cluster);
+            }
+        } else {
+            let strike = &strikes[next];
+            next += 1;
+            world.note(format_args!("{:?} for {} ms", strike.fault, strike.for_ms));
+            ends.push((at + strike.for_ms, strike.fault.strike(cluster)));
+        }
+    }
+    let passed = world.now().since(start).as_ms();
+    world.sleep(Span::from_ms(chaos_ms.saturating_sub(passed))).await;
+}
+
+/// Compares everything that can be read with what may be there.
+async fn settle(cluster: &Cluster, models: &mut [Model], violations: &Violations) {
+    let Some(client) = cluster.clients.first() else { return };
+    for (user, model) in models.iter_mut().enumerate() {
+        namespace::check(client, user, model, violations).await;
+    }
+}
+
+/// Takes the power, or under relaxed durability only the processes, from the whole cluster at once.
+async fn everybody_down(cluster: &Cluster, gently: bool) {
+    let world = &cluster.world;
+    let servers = cluster.server_names();
+    for node in servers.iter().map(String::as_str).chain([MASTER]) {
+        if gently {
+            world.kill(node);
+        } else {
+            world.power_cut(node);
+        }
+    }
+    world.sleep(Span::from_ms(100)).await;
+    for node in servers.iter().map(String::as_str).chain([MASTER]) {
+        world.restart(node);
+    }
+    // Not being ready in time shows in what can't be read.
+    cluster.until_ready(START_WITHIN).await;
+    world.sleep(Span::from_ms(cluster.shape.master.block_report_ms)).await;
+}

@@ -1,0 +1,162 @@
+//! What one run's cluster is like: drawn anew for each seed, so that no single choice hides a bug.
+
+use cairn_core::config::{ChunkserverConfig, ClientConfig, MasterConfig};
+use cairn_core::id::Durability;
+use cairn_core::rng::Rng;
+use serde::{Deserialize, Serialize};
+
+use crate::workload::operation::Storage;
+
+/// A cluster's make-up.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Shape {
+    /// Chunkservers.
+    pub servers: Vec<ServerShape>,
+    /// Client machines.
+    pub clients: usize,
+    /// Users, spread over the clients.
+    pub users: usize,
+    /// Ways of storing files that are used.
+    pub storages: Vec<Storage>,
+    /// Settings.
+    pub master: MasterConfig,
+    /// Settings.
+    pub chunkserver: ChunkserverConfig,
+    /// Settings.
+    pub client: ClientConfig,
+    /// Least time of a message in microseconds.
+    pub latency_us: u64,
+    /// Added to it at the most.
+    pub jitter_us: u64,
+    /// Clocks drift by up to so much.
+    pub drift_ppm: u32,
+}
+
+/// A chunkserver's make-up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerShape {
+    /// Its rack.
+    pub rack: String,
+    /// Data directories.
+    pub volumes: u16,
+}
+
+impl Shape {
+    /// Draws one.
+    pub fn draw(rng: &mut Rng) -> Shape {
+        let servers = 3 + rng.below(4) as usize;
+        let racks = 1 + rng.below(3);
+        let volumes_max = 1 + rng.below(2);
+        let chunk_bytes = 4096 * (8 + rng.below(56));
+        let storages = storages(rng, servers as u8, chunk_bytes);
+        let frame_bytes = 4096 << rng.below(3);
+        Shape {
+            servers: (0..servers)
+                .map(|i| ServerShape {
+                    rack: format!("rack{}", i as u64 % racks),
+                    volumes: 1 + rng.below(volumes_max) as u16,
+                })
+                .collect(),
+            clients: 1 + rng.below(3) as usize,
+            users: 3 + rng.below(3) as usize,
+            master: master(rng, chunk_bytes),
+            chunkserver: chunkserver(rng),
+            client: client(rng, frame_bytes),
+            storages,
+            latency_us: 50 + rng.below(1_000),
+            jitter_us: rng.below(2_000),
+            drift_ppm: rng.below(500) as u32,
+        }
+    }
+
+    /// How many servers may lose what they hold without an acknowledged byte being lost: none if a file may be
+    /// acknowledged by one server alone, else one, since a seal makes sure of two holders only (PROTOCOL rule 7).
+    pub fn victims_max(&self) -> usize {
+        usize::from(self.storages.iter().all(|s| s.quorum >= 2))
+    }
+
+    /// Whether losing power may lose acknowledged bytes.
+    pub fn is_relaxed(&self) -> bool {
+        self.storages.iter().any(|s| s.relaxed)
+    }
+}
+
+fn storages(rng: &mut Rng, servers: u8, chunk_bytes: u64) -> Vec<Storage> {
+    let single = rng.chance(1, 6);
+    let relaxed = rng.chance(1, 4);
+    (0..1 + rng.below(2))
+        .map(|_| {
+            let replication = match rng.below(8) {
+                0 if single => 1,
+                0..=1 => 2,
+                2 => servers.min(4),
+                _ => 3,
+            };
+            let quorum = if single && rng.chance(1, 2) {
+                1
+            } else if rng.chance(1, 5) {
+                replication
+            } else {
+                replication / 2 + 1
+            };
+            Storage { replication, quorum, chunk_bytes, relaxed }
+        })
+        .collect()
+}
+
+fn master(rng: &mut Rng, chunk_bytes: u64) -> MasterConfig {
+    let heartbeat_ms = 100 + rng.below(200);
+    MasterConfig {
+        heartbeat_ms,
+        dead_after_ms: heartbeat_ms * (5 + rng.below(6)),
+        block_report_ms: 1_000 + rng.below(2_000),
+        lease_ms: heartbeat_ms * (3 + rng.below(4)),
+        seal_grace_ms: 20 + rng.below(100),
+        seal_timeout_ms: 500 + rng.below(1_000),
+        upload_expiry_ms: 8_000,
+        undelete_ms: if rng.chance(1, 2) { 3_600_000 } else { 2_000 },
+        startup_grace_ms: 1_500 + rng.below(1_000),
+        repair_delay_ms: 200 + rng.below(800),
+        repair_streams: 8,
+        repair_streams_per_server: 2 + rng.below(3) as u32,
+        repair_timeout_ms: 4_000,
+        log_segment_bytes: 4096 << rng.below(5),
+        replication: 3,
+        quorum: 0,
+        chunk_bytes,
+        min_free_bytes: 1 << 20,
+        step_budget: 1 + rng.below(50) as u32,
+    }
+}
+
+fn chunkserver(rng: &mut Rng) -> ChunkserverConfig {
+    ChunkserverConfig {
+        reserve_bytes: 1 << 20,
+        quarantine_ms: 500 + rng.below(3_000),
+        scrub_bytes_per_second: 2 << 20,
+        journal_bytes: 8192 << rng.below(5),
+        reads_per_connection: 8 + rng.below(56) as u32,
+        append_window_bytes: 1 << 20,
+        reconnect_ms: 50 + rng.below(200),
+        copy_read_bytes: 65_536,
+        copy_reads: 1 + rng.below(4) as u32,
+        copy_timeout_ms: 800,
+    }
+}
+
+fn client(rng: &mut Rng, frame_bytes: u32) -> ClientConfig {
+    ClientConfig {
+        request_timeout_ms: 300 + rng.below(500),
+        operation_deadline_ms: 6_000,
+        retry_ms: 10 + rng.below(40),
+        read_timeout_ms: 300 + rng.below(300),
+        append_timeout_ms: 400 + rng.below(800),
+        write_window_bytes: u64::from(frame_bytes) * (2 + rng.below(14)),
+        frame_bytes,
+        read_bytes: 4096 << rng.below(5),
+        parallel_reads: 1 + rng.below(6) as u32,
+        cache_entries: 4 + rng.below(60) as u32,
+        durability: Durability::Sync,
+        ..ClientConfig::default()
+    }
+}

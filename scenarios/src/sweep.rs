@@ -1,0 +1,164 @@
+//! Many runs at once, each on a thread of its own, summed up.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use cairn_core::defect::Defects;
+use cairn_core::mark;
+use runtime_sim::{FaultCounts, TraceMode};
+use serde::Serialize;
+
+use crate::plan::Plan;
+use crate::profile::Profile;
+use crate::run::{Report, run};
+use crate::violation::Violation;
+
+/// What to run.
+#[derive(Clone, Copy, Debug)]
+pub struct Sweep {
+    /// The first seed.
+    pub first: u64,
+    /// How many seeds.
+    pub seeds: u64,
+    /// How many at once.
+    pub jobs: usize,
+    /// Which storm.
+    pub profile: Profile,
+    /// Planted defects.
+    pub defects: Defects,
+    /// End at the first failure.
+    pub stop_at_failure: bool,
+}
+
+/// A seed that broke a promise.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Failing {
+    /// The seed.
+    pub seed: u64,
+    /// What was broken.
+    pub violations: Vec<Violation>,
+    /// The command that shows it again.
+    pub replay: String,
+}
+
+/// What a sweep came to.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Summary {
+    /// Seeds that were run.
+    pub runs: u64,
+    /// Seeds that broke a promise, in order.
+    pub failing: Vec<Failing>,
+    /// Inputs that machines handled.
+    pub inputs: u64,
+    /// The fewest of one run.
+    pub inputs_min: u64,
+    /// Median over the runs of inputs for each second of processor time.
+    pub inputs_per_cpu_second: u64,
+    /// Users' operations that succeeded.
+    pub done: u64,
+    /// Users' operations that failed without effect.
+    pub failed: u64,
+    /// Changes whose fate users were not told.
+    pub unknown: u64,
+    /// Simulated seconds.
+    pub simulated_seconds: u64,
+    /// What was injected, by kind.
+    pub faults: BTreeMap<String, u64>,
+    /// Rare branches, and how often each was reached in this process.
+    pub marks: BTreeMap<String, u64>,
+    /// Wall time in milliseconds.
+    pub wall_ms: u64,
+    /// The source that was run.
+    pub commit: String,
+}
+
+/// Runs all seeds; `progress` is told of every report.
+pub fn sweep(what: Sweep, progress: impl Fn(&Report) + Sync) -> Summary {
+    let started = Instant::now();
+    let next = AtomicU64::new(0);
+    let stop = AtomicBool::new(false);
+    let sum = Mutex::new(Sum::default());
+    std::thread::scope(|scope| {
+        for _ in 0..what.jobs.max(1) {
+            scope.spawn(|| {
+                loop {
+                    let i = next.fetch_add(1, Ordering::Relaxed);
+                    if i >= what.seeds || stop.load(Ordering::Relaxed) {
+                        break;
+                    }
+                    let plan = Plan::draw(what.first + i, what.profile);
+                    let report = run(&plan, what.defects, TraceMode::Off);
+                    if what.stop_at_failure && !report.violations.is_empty() {
+                        stop.store(true, Ordering::Relaxed);
+                    }
+                    progress(&report);
+                    sum.lock().unwrap_or_else(PoisonError::into_inner).add(report, what.profile);
+                }
+            });
+        }
+    });
+    sum.into_inner().unwrap_or_else(PoisonError::into_inner).finish(started.elapsed())
+}
+
+/// The command that runs one seed again with its whole trace.
+pub fn replay_command(seed: u64, profile: Profile) -> String {
+    format!("cargo run --release -p scenarios --bin cairn-sim -- replay --seed {seed} --profile {profile}")
+}
+
+/// The commit of the source, asked of git; "unknown" outside of a repository.
+pub fn commit() -> String {
+    let asked = std::process::Command::new("git").args(["rev-parse", "--short=12", "HEAD"]).output();
+    match asked {
+        Ok(output) if output.status.success() => String::from_utf8_lossy(&output.stdout).trim().to_owned(),
+        _ => "unknown".to_owned(),
+    }
+}
+
+#[derive(Default)]
+struct Sum {
+    summary: Summary,
+    faults: FaultCounts,
+    speeds: Vec<u64>,
+}
+
+impl Sum {
+    fn add(&mut self, report: Report, profile: Profile) {
+        let summary = &mut self.summary;
+        let figures = report.figures;
+        summary.inputs_min =
+            if summary.runs == 0 { figures.inputs } else { summary.inputs_min.min(figures.inputs) };
+        summary.runs += 1;
+        summary.inputs += figures.inputs;
+        summary.done += figures.done + figures.refused;
+        summary.failed += figures.failed;
+        summary.unknown += figures.unknown;
+        summary.simulated_seconds += figures.simulated_ms / 1000;
+        self.faults += report.faults;
+        self.speeds.push((figures.inputs as f64 / report.cpu.as_secs_f64().max(1e-6)) as u64);
+        if !report.violations.is_empty() {
+            summary.failing.push(Failing {
+                seed: report.seed,
+                violations: report.violations,
+                replay: replay_command(report.seed, profile),
+            });
+        }
+    }
+
+    fn finish(mut self, wall: Duration) -> Summary {
+        self.speeds.sort_unstable();
+        self.summary.inputs_per_cpu_second = self.speeds.get(self.speeds.len() / 2).copied().unwrap_or(0);
+        self.summary.failing.sort_by_key(|f| f.seed);
+        self.summary.faults = self.faults.list().into_iter().map(|(name, n)| (name.to_owned(), n)).collect();
+        self.summary.marks = mark::MARKS
+            .iter()
+            .zip(&mark::COUNTS)
+            .map(|(name, count)| ((*name).to_owned(), count.load(Ordering::Relaxed)))
+            .collect();
+        self.summary.wall_ms = wall.as_millis() as u64;
+        self.summary.commit = commit();
+        self.summary
+    }
+}
