@@ -38,8 +38,8 @@ impl Default for MasterOptions {
     fn default() -> Self {
         MasterOptions {
             data: "/var/lib/cairn/master".into(),
-            listen: "127.0.0.1:7600".into(),
-            http_listen: "127.0.0.1:7601".into(),
+            listen: "127.0.0.1:7400".into(),
+            http_listen: "127.0.0.1:7401".into(),
             insecure_any_interface: false,
             log_format: LogFormat::Text,
             log_filter: "info".into(),
@@ -88,10 +88,10 @@ impl Default for ChunkserverOptions {
     fn default() -> Self {
         ChunkserverOptions {
             data: vec!["/var/lib/cairn/chunkserver".into()],
-            listen: "127.0.0.1:7610".into(),
+            listen: "127.0.0.1:7410".into(),
             advertise: String::new(),
-            http_listen: "127.0.0.1:7611".into(),
-            masters: vec!["127.0.0.1:7600".into()],
+            http_listen: "127.0.0.1:7411".into(),
+            masters: vec!["127.0.0.1:7400".into()],
             rack: "default".into(),
             insecure_any_interface: false,
             log_format: LogFormat::Text,
@@ -122,7 +122,7 @@ pub struct ClientOptions {
 impl Default for ClientOptions {
     fn default() -> Self {
         ClientOptions {
-            masters: vec!["127.0.0.1:7600".into()],
+            masters: vec!["127.0.0.1:7400".into()],
             user: String::new(),
             groups: Vec::new(),
             tuning: ClientConfig::default(),
@@ -279,9 +279,9 @@ mod tests {
     fn only_loopback_unless_allowed() {
         assert!(listen_address("listen", "127.0.0.1:0", false).is_ok());
         assert!(listen_address("listen", "[::1]:0", false).is_ok());
-        let refused = listen_address("listen", "0.0.0.0:7600", false).expect_err("refused").to_string();
+        let refused = listen_address("listen", "0.0.0.0:7400", false).expect_err("refused").to_string();
         assert!(refused.contains("insecure_any_interface"), "{refused}");
-        assert!(listen_address("listen", "0.0.0.0:7600", true).is_ok());
+        assert!(listen_address("listen", "0.0.0.0:7400", true).is_ok());
         assert!(listen_address("listen", "nonsense", true).is_err());
     }
 }

@@ -5,7 +5,7 @@
 //! use tokio::io::{AsyncReadExt, AsyncWriteExt};
 //!
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-//! let cluster = Cluster::connect(["127.0.0.1:7600"]);
+//! let cluster = Cluster::connect(["127.0.0.1:7400"]);
 //! cluster.mkdir("/reports", true, 0o755).await?;
 //!
 //! let mut file = cluster.create("/reports/today").replication(2).await?;

@@ -1,0 +1,173 @@
+//! The daemons' command lines: a configuration file, flags that override it, a process that ends on a signal.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use clap::{Args, ValueEnum};
+use runtime_real::config::{ChunkserverOptions, ConfigError, MasterOptions};
+use runtime_real::daemon::{ChunkserverDaemon, Handle, MasterDaemon, StartError};
+use runtime_real::log::{self, LogFormat};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::exit::{Exit, Failure};
+
+/// What both daemons take.
+#[derive(Debug, Args)]
+struct Common {
+    /// Configuration file (YAML); flags override it.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Where `/health` and `/metrics` are served; empty: nowhere.
+    #[arg(long, value_name = "ADDR")]
+    http_listen: Option<String>,
+    /// Allow listening on other interfaces than loopback. There is no authentication yet: whoever reaches the port can do everything.
+    #[arg(long)]
+    insecure_any_interface: bool,
+    /// How log lines look.
+    #[arg(long, value_name = "FORMAT")]
+    log_format: Option<Format>,
+    /// Which log lines appear, such as `info` or `warn,cairn_core=debug`.
+    #[arg(long, value_name = "FILTER")]
+    log_filter: Option<String>,
+    /// Write the bound addresses to this file once they are bound: `listen=ADDR` and `http=ADDR`, a line each.
+    #[arg(long, value_name = "FILE", hide = true)]
+    ports_file: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Format {
+    Text,
+    Json,
+}
+
+impl From<Format> for LogFormat {
+    fn from(format: Format) -> LogFormat {
+        match format {
+            Format::Text => LogFormat::Text,
+            Format::Json => LogFormat::Json,
+        }
+    }
+}
+
+/// The command line of `cairn-master`.
+#[derive(Debug, Args)]
+pub struct MasterArgs {
+    /// Directory of the log; it must exist. A blank one becomes a new cluster.
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Where clients and chunkservers connect [default: 127.0.0.1:7400].
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<String>,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// The command line of `cairn-chunkserver`.
+#[derive(Debug, Args)]
+pub struct ChunkserverArgs {
+    /// Directory of a volume, one for each disk; it must exist.
+    #[arg(long, value_name = "DIR")]
+    data: Vec<PathBuf>,
+    /// Where clients and other chunkservers connect [default: 127.0.0.1:7410].
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<String>,
+    /// The masters [default: 127.0.0.1:7400].
+    #[arg(long, value_name = "ADDR[,ADDR…]", value_delimiter = ',')]
+    master: Vec<String>,
+    /// Servers of one rack fail together; replicas are spread over racks.
+    #[arg(long, value_name = "NAME")]
+    rack: Option<String>,
+    /// Where others can reach this server [default: the address listened on].
+    #[arg(long, value_name = "ADDR")]
+    advertise: Option<String>,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// Runs a master until SIGINT or SIGTERM.
+///
+/// # Errors
+/// One sentence that says what to do, with exit code 2 when it could not start.
+pub fn run_master(args: MasterArgs) -> Result<()> {
+    let mut options = load(args.common.config.as_deref(), MasterOptions::load)?;
+    set(&mut options.data, args.data);
+    set(&mut options.listen, args.listen);
+    set(&mut options.http_listen, args.common.http_listen);
+    options.insecure_any_interface |= args.common.insecure_any_interface;
+    set(&mut options.log_format, args.common.log_format.map(Into::into));
+    set(&mut options.log_filter, args.common.log_filter);
+    log::init(options.log_format, &options.log_filter);
+    serve(async move { MasterDaemon::start(options).await }, args.common.ports_file)
+}
+
+/// Runs a chunkserver until SIGINT or SIGTERM.
+///
+/// # Errors
+/// One sentence that says what to do, with exit code 2 when it could not start.
+pub fn run_chunkserver(args: ChunkserverArgs) -> Result<()> {
+    let mut options = load(args.common.config.as_deref(), ChunkserverOptions::load)?;
+    set(&mut options.data, Some(args.data).filter(|data| !data.is_empty()));
+    set(&mut options.listen, args.listen);
+    set(&mut options.masters, Some(args.master).filter(|masters| !masters.is_empty()));
+    set(&mut options.rack, args.rack);
+    set(&mut options.advertise, args.advertise);
+    set(&mut options.http_listen, args.common.http_listen);
+    options.insecure_any_interface |= args.common.insecure_any_interface;
+    set(&mut options.log_format, args.common.log_format.map(Into::into));
+    set(&mut options.log_filter, args.common.log_filter);
+    log::init(options.log_format, &options.log_filter);
+    serve(async move { ChunkserverDaemon::start(options).await }, args.common.ports_file)
+}
+
+fn load<T: Default>(file: Option<&Path>, load: fn(&Path) -> Result<T, ConfigError>) -> Result<T> {
+    match file {
+        Some(file) => load(file).map_err(|error| Failure::usage(error.to_string()).into()),
+        None => Ok(T::default()),
+    }
+}
+
+fn set<T>(option: &mut T, given: Option<T>) {
+    if let Some(given) = given {
+        *option = given;
+    }
+}
+
+fn serve(start: impl Future<Output = Result<Handle, StartError>>, ports: Option<PathBuf>) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let handle = start.await.map_err(|error| Failure::usage(error.to_string()))?;
+        if let Some(file) = ports {
+            write_ports(&handle, &file)?;
+        }
+        until_signal(handle).await
+    })
+}
+
+/// Written to a neighbour and renamed, so that whoever waits for it reads all of it.
+fn write_ports(handle: &Handle, file: &Path) -> Result<()> {
+    let http = handle.http_address().map_or_else(String::new, |address| format!("http={address}\n"));
+    let temporary = file.with_extension("new");
+    std::fs::write(&temporary, format!("listen={}\n{http}", handle.address()))
+        .and_then(|()| std::fs::rename(&temporary, file))
+        .with_context(|| format!("writing {}", file.display()))
+}
+
+async fn until_signal(handle: Handle) -> Result<()> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let failed = tokio::select! {
+        biased;
+        reason = handle.failed() => Some(reason),
+        _ = interrupt.recv() => None,
+        _ = terminate.recv() => None,
+    };
+    match failed {
+        // What a daemon finds on its disks (a damaged log, a foreign directory) is for an operator to settle.
+        Some(reason) => Err(Failure::new(Exit::Usage, reason).into()),
+        None if handle.shutdown().await => Ok(()),
+        None => {
+            Err(Failure::new(Exit::Failed, "did not end in good order in time; nothing acknowledged is lost")
+                .into())
+        }
+    }
+}
