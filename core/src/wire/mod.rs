@@ -6,6 +6,10 @@
 pub mod control;
 pub mod frame;
 mod shape;
+#[cfg(test)]
+mod strategy;
+#[cfg(test)]
+mod tests;
 
 /// The Protobuf types of `proto/cairn.proto`, generated. The services themselves are the runtime's.
 #[allow(missing_docs, unreachable_pub, clippy::all)]
