@@ -1,0 +1,7 @@
+//! The simulator's own promises, checked with toy machines.
+#![allow(missing_docs, unreachable_pub)]
+
+mod disk;
+mod network;
+mod runs;
+mod toy;
