@@ -48,6 +48,8 @@ defects! {
     SealShortest = "seal-shortest",
     /// Sealing goes ahead with a single holder (rule 7).
     SealSingleHolder = "seal-single-holder",
+    /// Sealing goes ahead with one vote fewer than needed (rule 1).
+    SealOneVoteShort = "seal-one-vote-short",
     /// Votes of other incarnations are counted (rule 2).
     AnyIncarnationVotes = "any-incarnation-votes",
     /// A copy counts before it was synced and read back.

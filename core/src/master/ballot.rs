@@ -48,7 +48,10 @@ pub(super) fn decide(ballots: &[Ballot], quorum: u8, grace_over: bool, defects: 
             _ => None,
         })
         .collect();
-    let needed = ballots.len().saturating_sub(usize::from(quorum)) + 1;
+    let mut needed = ballots.len().saturating_sub(usize::from(quorum)) + 1;
+    if defects.has(Defect::SealOneVoteShort) {
+        needed -= 1;
+    }
     let wait = Decision::Wait { needed: needed as u8, answered: votes.len() as u8 };
     let waiting = ballots.contains(&Ballot::Waiting);
     if votes.len() < needed || (waiting && !grace_over) {

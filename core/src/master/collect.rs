@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 
 use super::Master;
 use super::command::{Change, ReplicaDrop};
-use super::locations::Quality;
+use super::locations::{Quality, is_base};
 use super::machine::Fx;
 use crate::config::ms;
 use crate::defect::Defect;
@@ -127,7 +127,7 @@ impl Master {
                 if quality == Quality::Good {
                     continue;
                 }
-                if unsealed && report.version.next() == sealed.version {
+                if unsealed && is_base(report.version, sealed) {
                     if let Some(peer) = self.servers.peer(replica.server) {
                         fx.send(peer, ToServer::Seal { base: report.version, sealed });
                     }

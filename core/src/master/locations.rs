@@ -9,12 +9,17 @@ use alloc::vec::Vec;
 use smallvec::SmallVec;
 
 use crate::defect::{Defect, Defects};
-use crate::id::{ChunkId, ServerId, VolumeId};
+use crate::id::{ChunkId, ChunkVersion, ServerId, VolumeId};
 use crate::message::{ReplicaReport, ReplicaState, SealedChunk};
 use crate::reached;
 
 /// What the catalog says of a sealed chunk: its identity and its goal. `None` for open and unknown chunks.
 pub(super) type Expected = Option<(SealedChunk, u8)>;
+
+/// Whether `version` is the one under which a chunk was open before it was sealed.
+pub(super) fn is_base(version: ChunkVersion, sealed: SealedChunk) -> bool {
+    version.0.checked_add(1) == Some(sealed.version.0)
+}
 
 /// A reported replica.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,9 +98,7 @@ impl Locations {
                 || self.defects.has(Defect::NoReportVersionCheck);
         match replica.state {
             ReplicaState::Sealed if same => Quality::Good,
-            ReplicaState::Fenced
-                if replica.version.next() == sealed.version && replica.length == sealed.length =>
-            {
+            ReplicaState::Fenced if is_base(replica.version, sealed) && replica.length == sealed.length => {
                 Quality::Readable
             }
             _ => Quality::Bad,
@@ -151,7 +154,7 @@ impl Locations {
 
     /// A replica's state, as told outside of a block report. A report that is under way may not contain it yet.
     pub(super) fn set(&mut self, server: ServerId, report: ReplicaReport, expected: Expected) {
-        let seen = self.progress.get(&server).map_or(0, |p| p.number) + 2;
+        let seen = self.progress.get(&server).map_or(0, |p| p.number).saturating_add(2);
         self.put(server, report, seen, expected);
     }
 
@@ -211,7 +214,7 @@ impl Locations {
             }
         }
         for report in replicas {
-            self.put(server, *report, number + 1, expected(report.chunk));
+            self.put(server, *report, number.saturating_add(1), expected(report.chunk));
         }
         if let Some(progress) = self.progress.get_mut(&server) {
             progress.compared = Some(upto.max(progress.compared.unwrap_or_default()));
@@ -233,10 +236,9 @@ impl Locations {
 
     fn unlink_if_gone(&mut self, server: ServerId, chunk: ChunkId) {
         let holds = |e: &Entry| e.replicas.iter().any(|r| r.server == server);
-        if !self.chunks.get(&chunk).is_some_and(holds) {
-            if let Some(chunks) = self.by_server.get_mut(&server) {
-                chunks.remove(&chunk);
-            }
+        let held = self.chunks.get(&chunk).is_some_and(holds);
+        if let Some(chunks) = self.by_server.get_mut(&server).filter(|_| !held) {
+            chunks.remove(&chunk);
         }
     }
 
@@ -321,7 +323,6 @@ impl Locations {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::id::ChunkVersion;
 
     const SEALED: SealedChunk =
         SealedChunk { chunk: ChunkId(5), version: ChunkVersion(2), length: 10, crc: 7 };

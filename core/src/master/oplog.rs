@@ -4,6 +4,7 @@
 //! Invariants: a record is handed back as committed only after its sync succeeded; a segment's successor is created
 //! only when all of it is durable, so only the last segment can have a torn tail.
 
+use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::format;
 use alloc::string::String;
@@ -92,7 +93,7 @@ pub(super) struct Segment {
 
 #[derive(Debug)]
 enum State {
-    Recovering(Recovery),
+    Recovering(Box<Recovery>),
     Idle,
     Writing,
     Syncing,
@@ -153,7 +154,7 @@ impl<T> Oplog<T> {
         Oplog {
             segment_bytes,
             defects,
-            state: State::Recovering(Recovery::new(cluster, first, defects)),
+            state: State::Recovering(Box::new(Recovery::new(cluster, first, defects))),
             cluster,
             segment: blank,
             next_index: 1,

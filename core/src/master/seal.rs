@@ -133,7 +133,6 @@ impl Master {
         self.seals.iter().filter(|(_, task)| has(task)).map(|(chunk, _)| *chunk).collect()
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the message's fields")]
     pub(super) fn on_vote(
         &mut self,
         now: Time,
@@ -150,6 +149,7 @@ impl Master {
         let granted = task.grant.members[i].incarnation();
         let stands = any || granted.stands(task.grant.durability, incarnation);
         let ballot = match vote {
+            Vote::Prefix { length, .. } if length > task.grant.capacity => Ballot::Void,
             Vote::Prefix { length, crc } if stands => Ballot::Prefix { length, crc },
             Vote::Absent if stands => Ballot::Prefix { length: 0, crc: 0 },
             Vote::OtherIncarnation if any => Ballot::Prefix { length: 0, crc: 0 },

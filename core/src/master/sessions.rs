@@ -3,7 +3,7 @@
 use alloc::format;
 
 use super::Master;
-use super::locations::Expected;
+use super::locations::{Expected, is_base};
 use super::machine::{Fx, Phase};
 use super::servers::{Admission, Registration};
 use super::{catalog::Catalog, expected};
@@ -46,7 +46,6 @@ impl Master {
                         Level::Warn,
                         format!("{server} refused to drop {chunk} {version}: it has advanced"),
                     );
-                    self.ask_for_report(server, fx);
                 }
             }
         }
@@ -110,7 +109,6 @@ impl Master {
         }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the message's fields")]
     fn on_heartbeat(
         &mut self,
         now: Time,
@@ -177,7 +175,7 @@ impl Master {
         };
         let unsealed = matches!(replica.state, ReplicaState::Open | ReplicaState::Fenced);
         match entry.sealed(chunk) {
-            Some(sealed) if unsealed && replica.version.next() == sealed.version => {
+            Some(sealed) if unsealed && is_base(replica.version, sealed) => {
                 if let Some(peer) = self.servers.peer(server) {
                     fx.send(peer, ToServer::Seal { base: replica.version, sealed });
                 }

@@ -158,7 +158,7 @@ fn missing_or_foreign_parts_are_refused() {
     volume.files.insert("cairn-volume".into(), alloc::vec![]);
     refused(volume);
     let mut torn = rig.disk.clone();
-    let last = torn.files.keys().filter(|n| n.ends_with(".log")).next_back().cloned().unwrap();
+    let last = torn.files.keys().rfind(|n| n.ends_with(".log")).cloned().unwrap();
     let index = rig.master.applied_index();
     torn.files.insert(alloc::format!("master-{:020}.log", index + 1), alloc::vec![b'C'; 5]);
     assert!(torn.files[&last].len() as u64 > HEADER_BYTES);
