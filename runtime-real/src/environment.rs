@@ -50,8 +50,11 @@ pub(crate) trait Disk: Send {
 /// [`Mailbox::link_lost`].
 pub(crate) type Dialer = Box<dyn FnMut(Address, u64) -> Sink + Send>;
 
-/// Takes control messages to nodes that are dialled.
-pub(crate) type Control = Box<dyn FnMut(Address, Message) + Send>;
+/// Takes control messages to nodes that are dialled, and ends conversations with them.
+pub(crate) trait Control: Send {
+    fn send(&mut self, address: Address, message: Message);
+    fn close(&mut self, address: &Address);
+}
 
 struct Link {
     number: u64,
@@ -73,7 +76,7 @@ pub(crate) struct Node<M: Machine> {
     disk: Option<Box<dyn Disk>>,
     batch: Vec<(OpId, DiskRequest)>,
     dialer: Dialer,
-    control: Control,
+    control: Box<dyn Control>,
 }
 
 impl<M: Machine> Node<M> {
@@ -83,7 +86,7 @@ impl<M: Machine> Node<M> {
         mailbox: (Mailbox<M>, mpsc::UnboundedReceiver<Event<M>>),
         disk: Option<Box<dyn Disk>>,
         dialer: Dialer,
-        control: Control,
+        control: Box<dyn Control>,
     ) -> Node<M> {
         let (mailbox, events) = mailbox;
         Node {
@@ -162,7 +165,7 @@ impl<M: Machine> Node<M> {
                     });
                     (link.sink)(message);
                 }
-                message => (self.control)(address, message),
+                message => self.control.send(address, message),
             },
         }
     }
@@ -228,7 +231,9 @@ where
         if tracing::enabled!(tracing::Level::TRACE) {
             match input {
                 Input::Wake => tracing::trace!(node = self.name, "{now} wake"),
-                Input::Message { from, .. } => tracing::trace!(node = self.name, "{now} <- {from}"),
+                Input::Message { from, message } => {
+                    tracing::trace!(node = self.name, "{now} <- {from} {message}");
+                }
                 Input::DiskDone { op, .. } => tracing::trace!(node = self.name, "{now} disk done {op}"),
                 Input::Call { call, .. } => tracing::trace!(node = self.name, "{now} {call}"),
                 Input::PeerLost { peer } => tracing::trace!(node = self.name, "{now} lost {peer}"),
@@ -240,7 +245,10 @@ where
         match effect {
             Effect::Send { to, message } => self.send(to, message),
             Effect::Close { peer: Peer::Conn(conn) } => drop(self.conns.remove(&conn)),
-            Effect::Close { peer: Peer::Dial(address) } => drop(self.links.remove(&address)),
+            Effect::Close { peer: Peer::Dial(address) } => {
+                self.links.remove(&address);
+                self.control.close(&address);
+            }
             Effect::Disk { op, request } => {
                 if self.disk.is_some() {
                     self.batch.push((op, request));
@@ -285,7 +293,10 @@ where
     M::Response: Send + 'static,
 {
     tokio::spawn(async move {
-        match drive(&mut machine, &mut node).await {
+        let end = drive(&mut machine, &mut node).await;
+        // Ends connections and disk threads before anybody hears of the end.
+        drop(node);
+        match end {
             None => End::Stopped,
             Some((reason, failed)) => End::Halted { reason, failed },
         }

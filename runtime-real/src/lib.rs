@@ -11,10 +11,16 @@ pub mod config;
 pub mod daemon;
 pub mod log;
 
+mod buffer;
+mod connection;
+mod control;
+mod data_plane;
+mod directory;
+mod disk;
 mod entropy;
 mod environment;
 mod grpc;
+mod http;
 mod mailbox;
-mod node_parts;
 
 pub use cairn_core as core;

@@ -98,11 +98,6 @@ impl<M: Machine> Mailbox<M> {
         self.put(Event::Stop);
     }
 
-    /// Whether the node has ended.
-    pub(crate) fn is_closed(&self) -> bool {
-        self.sender.is_closed()
-    }
-
     fn put(&self, event: Event<M>) {
         // A node that has ended reads nothing: dropping the event is all that can be done, and a call's dropped `reply`
         // tells its caller.

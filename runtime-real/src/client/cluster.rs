@@ -11,10 +11,12 @@ use cairn_core::message::{Identity, MasterReply, MasterRequest};
 
 use super::{FileReader, Result, identity, writer::CreateFile};
 use crate::config::ClientOptions;
+use crate::connection::Budget;
+use crate::data_plane;
 use crate::entropy::random_u64;
 use crate::environment::{self, Clock, Node};
+use crate::grpc::Outgoing;
 use crate::mailbox::{Mailbox, mailbox};
-use crate::node_parts;
 
 /// A cluster, ready to be used. Clones share one client and its connections; they close when the last clone and the last
 /// open file are gone.
@@ -82,9 +84,14 @@ impl ClusterBuilder {
             defects: Defects::none(),
         };
         let (mailbox, events) = mailbox();
-        let parts = node_parts::outgoing(&mailbox, None);
-        let node =
-            Node::new("client".into(), Clock::start(), (mailbox.clone(), events), None, parts.0, parts.1);
+        let node = Node::new(
+            "client".into(),
+            Clock::start(),
+            (mailbox.clone(), events),
+            None,
+            data_plane::dialer(mailbox.clone(), Budget::unlimited()),
+            Box::new(Outgoing::new(mailbox.clone())),
+        );
         // Its end shows in the mailbox: a client machine that halted answers every later call with `Closed`.
         drop(environment::run(Client::new(setup), node));
         Cluster { client: Arc::new(Handle { mailbox, config: options.tuning }) }

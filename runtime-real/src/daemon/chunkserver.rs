@@ -1,18 +1,23 @@
 //! A chunkserver as a daemon.
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use cairn_core::chunkserver::{Chunkserver, ChunkserverCall, ChunkserverCallReply, ChunkserverSetup};
 use cairn_core::defect::Defects;
 use cairn_core::id::Address;
 
+use super::listen::{bind, bind_optional};
 use super::{Boxed, Handle, Health, Hosted, StartError};
-use crate::config::{ChunkserverOptions, listen_address};
+use crate::config::{ChunkserverOptions, ConfigError};
+use crate::connection::Budget;
+use crate::disk::Disks;
 use crate::entropy::{boot_id, process_id, random_u64};
 use crate::environment::{self, Clock, Node};
+use crate::grpc::Outgoing;
 use crate::mailbox::{Mailbox, mailbox};
-use crate::node_parts;
+use crate::{data_plane, directory, http};
 
 /// Starts chunkservers.
 #[derive(Debug)]
@@ -43,29 +48,71 @@ impl ChunkserverDaemon {
 }
 
 async fn start(options: ChunkserverOptions) -> Result<Handle, StartError> {
-    let listen = listen_address("listen", &options.listen, options.insecure_any_interface)?;
-    let listener = tokio::net::TcpListener::bind(listen)
-        .await
-        .map_err(|error| StartError::Listen { address: listen, error })?;
-    let address =
-        listener.local_addr().map_err(|error| StartError::System { what: "bound address", error })?;
-    let advertised =
-        if options.advertise.is_empty() { address.to_string() } else { options.advertise.clone() };
-    let clock = Clock::start();
+    let fault = |key, what: &str| StartError::Config(ConfigError::Value { key, what: what.into() });
+    let volumes = u16::try_from(options.data.len()).map_err(|_| fault("data", "too many directories"))?;
+    if volumes == 0 {
+        return Err(fault("data", "name at least one directory"));
+    }
+    if options.masters.is_empty() {
+        return Err(fault("masters", "name at least one master (host:port)"));
+    }
+    let locks = options.data.iter().map(|path| directory::lock(path)).collect::<Result<Vec<_>, _>>()?;
+    let any = options.insecure_any_interface;
+    let (listener, address) = bind("listen", &options.listen, any).await?;
+    let http = bind_optional("http_listen", &options.http_listen, any).await?;
     let setup = ChunkserverSetup {
-        config: options.tuning,
+        config: options.tuning.clone(),
         seed: random_u64(),
         boot: boot_id(),
         process: process_id(),
-        address: Address::new(&advertised),
-        rack: options.rack,
+        address: Address::new(&advertised(&options, address)?),
+        rack: options.rack.clone(),
         masters: options.masters.iter().map(|master| Address::new(master)).collect(),
-        volumes: options.data.len() as u16,
+        volumes,
         defects: Defects::none(),
     };
     let (mailbox, events) = mailbox();
-    let parts = node_parts::outgoing(&mailbox, None);
-    let node = Node::new("chunkserver".into(), clock, (mailbox.clone(), events), None, parts.0, parts.1);
+    let done = mailbox.clone();
+    let disks = Disks::start(
+        &options.data,
+        options.disk_threads,
+        Arc::new(move |op, result| done.disk_done(op, result)),
+    )
+    .map_err(|error| StartError::System { what: "starting disk threads", error })?;
+    let budget = Budget::new(options.payload_bytes, options.payload_bytes_per_connection);
+    let node = Node::new(
+        format!("chunkserver {}", setup.address),
+        Clock::start(),
+        (mailbox.clone(), events),
+        Some(Box::new(disks)),
+        data_plane::dialer(mailbox.clone(), budget.clone()),
+        Box::new(Outgoing::new(mailbox.clone())),
+    );
     let machine = environment::run(Chunkserver::new(setup), node);
-    Ok(Handle::new(address, None, Arc::new(mailbox), machine, Vec::new(), Vec::new()))
+    let hosted: Arc<dyn Hosted> = Arc::new(mailbox.clone());
+    let accept = data_plane::accept(listener, mailbox, budget, options.connections);
+    let mut tasks = vec![tokio::spawn(accept).abort_handle()];
+    let http_address = http.map(|(listener, address)| {
+        tasks.push(tokio::spawn(http::serve(listener, hosted.clone())).abort_handle());
+        address
+    });
+    Ok(Handle::new(address, http_address, hosted, machine, tasks, locks))
+}
+
+/// Where others are told to dial this server.
+fn advertised(options: &ChunkserverOptions, bound: SocketAddr) -> Result<String, StartError> {
+    if !options.advertise.is_empty() {
+        // A port of 0 stands for the one that was bound.
+        return Ok(match options.advertise.strip_suffix(":0") {
+            Some(host) => format!("{host}:{}", bound.port()),
+            None => options.advertise.clone(),
+        });
+    }
+    if bound.ip().is_unspecified() {
+        let what = format!(
+            "needed, since others can't dial {bound}: the host:port under which they reach this server"
+        );
+        return Err(ConfigError::Value { key: "advertise", what }.into());
+    }
+    Ok(bound.to_string())
 }

@@ -6,12 +6,19 @@ use std::sync::Arc;
 use cairn_core::defect::Defects;
 use cairn_core::master::{Master, MasterCall, MasterCallReply, MasterSetup};
 
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use super::listen::{bind, bind_optional};
 use super::{Boxed, Handle, Health, Hosted, StartError};
-use crate::config::{MasterOptions, listen_address};
+use crate::config::MasterOptions;
+use crate::connection::Budget;
+use crate::disk::Disks;
 use crate::entropy::random_u64;
 use crate::environment::{self, Clock, Node};
+use crate::grpc::{self, Outgoing};
 use crate::mailbox::{Mailbox, mailbox};
-use crate::node_parts;
+use crate::{data_plane, directory, http};
 
 /// Starts masters.
 #[derive(Debug)]
@@ -42,12 +49,10 @@ impl MasterDaemon {
 }
 
 async fn start(options: MasterOptions) -> Result<Handle, StartError> {
-    let listen = listen_address("listen", &options.listen, options.insecure_any_interface)?;
-    let listener = tokio::net::TcpListener::bind(listen)
-        .await
-        .map_err(|error| StartError::Listen { address: listen, error })?;
-    let address =
-        listener.local_addr().map_err(|error| StartError::System { what: "bound address", error })?;
+    let lock = directory::lock(&options.data)?;
+    let any = options.insecure_any_interface;
+    let (listener, address) = bind("listen", &options.listen, any).await?;
+    let http = bind_optional("http_listen", &options.http_listen, any).await?;
     let clock = Clock::start();
     let setup = MasterSetup {
         config: options.tuning,
@@ -56,8 +61,37 @@ async fn start(options: MasterOptions) -> Result<Handle, StartError> {
         defects: Defects::none(),
     };
     let (mailbox, events) = mailbox();
-    let parts = node_parts::outgoing(&mailbox, None);
-    let node = Node::new("master".into(), clock, (mailbox.clone(), events), None, parts.0, parts.1);
+    let done = mailbox.clone();
+    let disks = Disks::start(
+        std::slice::from_ref(&options.data),
+        options.disk_threads,
+        Arc::new(move |op, result| done.disk_done(op, result)),
+    )
+    .map_err(|error| StartError::System { what: "starting disk threads", error })?;
+    let node = Node::new(
+        "master".into(),
+        clock,
+        (mailbox.clone(), events),
+        Some(Box::new(disks)),
+        data_plane::dialer(mailbox.clone(), Budget::unlimited()),
+        Box::new(Outgoing::new(mailbox.clone())),
+    );
     let machine = environment::run(Master::new(setup), node);
-    Ok(Handle::new(address, None, Arc::new(mailbox), machine, Vec::new(), Vec::new()))
+    let hosted: Arc<dyn Hosted> = Arc::new(mailbox.clone());
+    let stop = CancellationToken::new();
+    let mut tasks = Vec::new();
+    tasks.push(tokio::spawn(serve_grpc(listener, mailbox, stop)).abort_handle());
+    let http_address = http.map(|(listener, address)| {
+        tasks.push(tokio::spawn(http::serve(listener, hosted.clone())).abort_handle());
+        address
+    });
+    Ok(Handle::new(address, http_address, hosted, machine, tasks, vec![lock]))
+}
+
+async fn serve_grpc(listener: TcpListener, mailbox: Mailbox<Master>, stop: CancellationToken) {
+    // Aborting this task ends the connections' tasks too.
+    let _stop = stop.clone().drop_guard();
+    if let Err(error) = grpc::serve(listener, mailbox, stop).await {
+        tracing::error!("gRPC: {error}");
+    }
 }

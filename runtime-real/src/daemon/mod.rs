@@ -1,6 +1,7 @@
 //! A master or a chunkserver running in this process: what the daemons' binaries and `cairn dev` are made of.
 
 mod chunkserver;
+mod listen;
 mod master;
 
 use std::future::Future;

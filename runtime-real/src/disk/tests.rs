@@ -1,0 +1,114 @@
+use std::sync::mpsc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use cairn_core::disk::{DiskOk, Entry};
+
+use super::*;
+
+struct Bench {
+    disks: Disks,
+    ended: mpsc::Receiver<(OpId, DiskResult)>,
+    next: u64,
+    _directory: tempfile::TempDir,
+}
+
+impl Bench {
+    fn new() -> Bench {
+        let directory = tempfile::tempdir().unwrap();
+        let (tell, ended) = mpsc::channel();
+        let tell = Mutex::new(tell);
+        let done: Done = Arc::new(move |op, result| tell.lock().unwrap().send((op, result)).unwrap());
+        let disks = Disks::start(&[directory.path().to_owned()], 3, done).unwrap();
+        Bench { disks, ended, next: 0, _directory: directory }
+    }
+
+    fn run(&mut self, request: DiskRequest) -> DiskResult {
+        self.next += 1;
+        let op = OpId(self.next);
+        self.disks.submit(&mut vec![(op, request)]);
+        let (ended, result) = self.ended.recv_timeout(Duration::from_secs(10)).expect("answered");
+        assert_eq!(ended, op);
+        result
+    }
+
+    fn write(&mut self, name: &str, offset: u64, data: &[&'static [u8]], create: bool) -> DiskResult {
+        let data = data.iter().map(|bytes| Bytes::from_static(bytes)).collect();
+        self.run(DiskRequest::Write { path: at(name), offset, data, create })
+    }
+
+    fn read(&mut self, name: &str, offset: u64, length: u32) -> Vec<u8> {
+        match self.run(DiskRequest::Read { path: at(name), offset, length }) {
+            Ok(DiskOk::Data(payload)) => {
+                assert!(payload.is_intact() && payload.offset == offset);
+                payload.bytes.to_vec()
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+fn at(name: &str) -> DiskPath {
+    DiskPath::new(0, name)
+}
+
+#[test]
+fn files_are_written_read_renamed_and_removed() {
+    let mut bench = Bench::new();
+    assert_eq!(bench.run(DiskRequest::MakeDir(at("a/b"))), Ok(DiskOk::Done));
+    assert_eq!(bench.run(DiskRequest::MakeDir(at("a/b"))), Ok(DiskOk::Done));
+    assert_eq!(bench.write("a/b/f", 2, &[b"", b"one", b"", b"two", b""], true), Ok(DiskOk::Done));
+    assert_eq!(bench.read("a/b/f", 0, 100), b"\0\0onetwo");
+    assert_eq!(bench.read("a/b/f", 3, 2), b"ne");
+    assert_eq!(bench.read("a/b/f", 99, 2), b"");
+    assert_eq!(bench.run(DiskRequest::Sync(at("a/b/f"))), Ok(DiskOk::Done));
+    assert_eq!(bench.run(DiskRequest::SyncDir(at("a/b"))), Ok(DiskOk::Done));
+    assert_eq!(bench.run(DiskRequest::Truncate { path: at("a/b/f"), length: 4 }), Ok(DiskOk::Done));
+    let entry = Entry { name: "f".into(), length: 4, directory: false };
+    assert_eq!(bench.run(DiskRequest::List(at("a/b"))), Ok(DiskOk::Entries(vec![entry])));
+    // The target's descriptor is in the cache: after the rename the name must mean the new file.
+    assert_eq!(bench.write("a/g", 0, &[b"old"], true), Ok(DiskOk::Done));
+    assert_eq!(bench.run(DiskRequest::Rename { from: at("a/b/f"), to: at("a/g") }), Ok(DiskOk::Done));
+    assert_eq!(bench.read("a/g", 0, 100), b"\0\0on");
+    assert_eq!(
+        bench.run(DiskRequest::Read { path: at("a/b/f"), offset: 0, length: 1 }),
+        Err(DiskError::NotFound)
+    );
+    assert_eq!(bench.run(DiskRequest::Remove(at("a/g"))), Ok(DiskOk::Done));
+    assert_eq!(bench.run(DiskRequest::Remove(at("a/g"))), Err(DiskError::NotFound));
+    assert_eq!(bench.write("a/g", 0, &[b"x"], false), Err(DiskError::NotFound));
+    assert!(matches!(bench.run(DiskRequest::Space { volume: 0 }), Ok(DiskOk::Space { total: 1.., .. })));
+}
+
+#[test]
+fn large_reads_come_in_the_length_asked_for() {
+    let mut bench = Bench::new();
+    let bytes: &'static [u8] = Vec::leak((0..1 << 20).map(|i: u32| (i % 251) as u8).collect());
+    assert_eq!(bench.write("f", 0, &[bytes], true), Ok(DiskOk::Done));
+    for (offset, length) in [(0, 1 << 20), (5, 300_000), (1 << 19, 1 << 20), (65_536, 131_072)] {
+        let end = bytes.len().min(offset + length);
+        assert!(bench.read("f", offset as u64, length as u32) == bytes[offset..end], "{offset} {length}");
+    }
+}
+
+#[test]
+fn paths_outside_and_volumes_that_are_not_there_are_refused() {
+    let mut bench = Bench::new();
+    assert!(matches!(bench.write("../f", 0, &[b"x"], true), Err(DiskError::Io(_))));
+    assert!(matches!(bench.run(DiskRequest::Space { volume: 1 }), Err(DiskError::Io(_))));
+}
+
+#[test]
+fn waiting_syncs_of_one_file_share_a_call_and_others_stay() {
+    let sync = |name| DiskRequest::Sync(at(name));
+    let mut waiting: VecDeque<_> = [
+        (OpId(2), sync("a")),
+        (OpId(3), sync("b")),
+        (OpId(4), DiskRequest::SyncDir(at("a"))),
+        (OpId(5), sync("a")),
+    ]
+    .into();
+    assert_eq!(same_sync(&mut waiting, &sync("a")), [OpId(2), OpId(5)]);
+    assert_eq!(waiting.len(), 2);
+    assert!(same_sync(&mut waiting, &DiskRequest::List(at("b"))).is_empty());
+}
