@@ -68,6 +68,10 @@ defects! {
     RenameKeepsSource = "rename-keeps-source",
     /// The reader is off by one byte at a chunk boundary.
     ReadOffByOne = "read-off-by-one",
+    /// After a seal the writer goes on where it was acknowledged, not at the sealed length.
+    ResumeAtAcked = "resume-at-acked",
+    /// After a seal the writer goes on after what it sent, not at the sealed length.
+    ResumeAtSent = "resume-at-sent",
     /// Replacing a file by `put -f` shows it before its data is complete.
     EarlyVisible = "early-visible",
     /// Dead servers' replicas count as good.

@@ -1,5 +1,19 @@
 //! The client: chunking, pipelined writing, parallel verified reading, retries. The simulator runs the one that users run.
 
+mod action;
+mod buffer;
+mod cache;
+mod machine;
+mod reader;
+mod requests;
+mod retry;
+mod sources;
+mod stream;
+mod timers;
+mod writer;
+
+pub use machine::Client;
+
 use alloc::string::String;
 use alloc::vec::Vec;
 use bytes::Bytes;
@@ -9,9 +23,7 @@ use crate::config::ClientConfig;
 use crate::defect::Defects;
 use crate::error::ClientError;
 use crate::id::{Address, HandleId};
-use crate::machine::{Effects, Input, Machine, WakeReason};
 use crate::message::{FileStatus, Identity, MasterReply, MasterRequest, StorageOptions};
-use crate::time::Time;
 
 /// What a client is built from.
 #[derive(Clone, Debug)]
@@ -110,28 +122,4 @@ pub enum ClientResponse {
     },
     /// Bytes, in order.
     Data(Vec<Bytes>),
-}
-
-/// The machine.
-#[derive(Debug)]
-pub struct Client {
-    _setup: ClientSetup,
-}
-
-impl Client {
-    /// A client.
-    pub fn new(setup: ClientSetup) -> Client {
-        Client { _setup: setup }
-    }
-}
-
-impl Machine for Client {
-    type Request = ClientRequest;
-    type Response = ClientResult;
-
-    fn handle(&mut self, _now: Time, _input: Input<ClientRequest>, _effects: &mut Effects<ClientResult>) {}
-
-    fn next_wake(&self) -> Option<(Time, WakeReason)> {
-        None
-    }
 }
