@@ -54,14 +54,26 @@ impl Disk {
             }
             DiskRequest::Rename { from, to } => {
                 let file = self.files.remove(&*from.name).ok_or(DiskError::NotFound)?;
+                if let Some(synced) = self.synced.remove(&*from.name) {
+                    self.synced.insert((*to.name).into(), synced);
+                }
                 self.files.insert((*to.name).into(), file);
             }
             DiskRequest::Remove(path) => {
                 self.files.remove(&*path.name).ok_or(DiskError::NotFound)?;
+                self.synced.remove(&*path.name);
             }
             DiskRequest::Space { .. } => return Ok(DiskOk::Space { total: 1 << 40, free: 1 << 39 }),
         }
         Ok(DiskOk::Done)
+    }
+
+    /// A power loss: of what was not synced, `kept` bytes of each file remain.
+    pub(super) fn lose_power(&mut self, kept: usize) {
+        for (name, file) in &mut self.files {
+            let synced = self.synced.get(name).copied().unwrap_or(0);
+            file.truncate(synced.max(file.len().min(synced + kept)));
+        }
     }
 
     /// The only segment that begins at record 1.

@@ -1,11 +1,73 @@
 //! The operation log: format, restart, torn tail, damage, missing parts, exactly once.
 
+use alloc::format;
+use alloc::vec::Vec;
+use proptest::prelude::{Just, Strategy, any, prop_assert, prop_oneof, proptest};
+
 use super::disk::Disk;
 use super::rig::Rig;
+use crate::config::MasterConfig;
 use crate::disk::DiskError;
 use crate::error::MasterError;
 use crate::log::HEADER_BYTES;
 use crate::message::{MasterReply, MasterRequest};
+
+#[derive(Clone, Debug)]
+enum Act {
+    Mkdir,
+    Disk(u8),
+    Pass(u16),
+    Crash(u8),
+    PowerLoss(u8),
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    prop_oneof![
+        6 => Just(Act::Mkdir),
+        6 => (1_u8..6).prop_map(Act::Disk),
+        1 => (0_u16..1_500).prop_map(Act::Pass),
+        1 => (0_u8..2).prop_map(Act::Crash),
+        1 => any::<u8>().prop_map(Act::PowerLoss),
+    ]
+}
+
+proptest! {
+    /// Whatever was acknowledged is there after any crash, and the log always opens again.
+    #[test]
+    fn acknowledged_changes_survive_crashes(acts in proptest::collection::vec(act(), 0..80)) {
+        let config = MasterConfig { log_segment_bytes: 500, ..MasterConfig::default() };
+        let mut rig = Rig::on(Disk::default(), config);
+        rig.settle();
+        let (mut asked, mut acknowledged) = (Vec::new(), Vec::new());
+        for (n, act) in acts.into_iter().enumerate() {
+            rig.disk_held = true;
+            match act {
+                Act::Mkdir => {
+                    let path = format!("/{n}");
+                    let body = MasterRequest::Mkdir { path: path.clone(), parents: false, mode: 0o755 };
+                    asked.push((rig.ask(body), path));
+                }
+                Act::Disk(steps) => (0..steps).for_each(|_| rig.step_disk()),
+                Act::Pass(ms) => rig.pass(ms.into(), &[]),
+                Act::Crash(completed) => rig.crash(completed.into()),
+                Act::PowerLoss(kept) => rig.power_loss(kept.into()),
+            }
+            asked.retain(|(request, path)| {
+                let answer = rig.answer(*request);
+                if answer == Some(Ok(MasterReply::Done)) {
+                    acknowledged.push(path.clone());
+                }
+                answer.is_none()
+            });
+            prop_assert!(rig.halted.is_none(), "{:?}", rig.halted);
+        }
+        rig.power_loss(0);
+        prop_assert!(rig.master.is_ready(), "{:?}", rig.halted);
+        for path in acknowledged {
+            prop_assert!(rig.exists(&path), "{} was acknowledged", path);
+        }
+    }
+}
 
 #[test]
 fn a_blank_directory_is_formatted_and_read_again() {

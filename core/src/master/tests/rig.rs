@@ -120,6 +120,13 @@ impl Rig {
         self.restart();
     }
 
+    /// Cuts the power: operations under way are lost, and what was written but not synced is torn after `kept` bytes.
+    pub(super) fn power_loss(&mut self, kept: usize) {
+        self.held.clear();
+        self.disk.lose_power(kept);
+        self.restart();
+    }
+
     pub(super) fn message(&mut self, from: Peer, message: impl Into<Message>) {
         self.input(Input::Message { from, message: message.into() });
         self.settle();
