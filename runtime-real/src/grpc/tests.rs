@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use cairn_core::error::MasterError;
 use cairn_core::id::{
-    Address, BootId, ClientId, ClusterId, ConnId, Peer, ProcessId, RequestId, ServerId, SessionId,
+    Address, BootId, ClientId, ClusterId, ConnId, Peer, ProcessId, RequestId, ServerId, SessionId, TrashId,
 };
 use cairn_core::message::{FromServer, Identity, MasterReply, MasterRequest, Message, ToServer};
 use tokio::net::TcpListener;
@@ -145,34 +145,23 @@ async fn many_requests_share_a_connection_and_keep_their_answers() {
             request(number, MasterRequest::Delete { path: "/a".into(), recursive: false }),
         );
     }
-    let (recorder, served) = (master.recorder.clone(), async move {
-        let mut left = 200;
-        while left > 0 {
-            if let Event::Message(peer, Message::MasterRequest { request, .. }) =
-                next(&mut master.events).await
-            {
-                let result = Ok(MasterReply::Trashed(cairn_core::id::TrashId(request.0 * 10)));
-                recorder_reply(&master.recorder, &peer, request, result);
-                left -= 1;
-            }
+    let mut left = 200;
+    while left > 0 {
+        // Between the requests come the ends of answered ones.
+        if let Event::Message(peer, Message::MasterRequest { request, .. }) = next(&mut master.events).await {
+            answer(&master.recorder, &peer, request, Ok(MasterReply::Trashed(TrashId(request.0 * 10))));
+            left -= 1;
         }
-    });
-    served.await;
-    drop(recorder);
+    }
     for _ in 0..200 {
         let Event::Message(_, Message::MasterReply { request, result }) = next(&mut answers).await else {
             panic!("only replies come")
         };
-        assert_eq!(result, Ok(MasterReply::Trashed(cairn_core::id::TrashId(request.0 * 10))));
+        assert_eq!(result, Ok(MasterReply::Trashed(TrashId(request.0 * 10))));
     }
 }
 
-fn recorder_reply(
-    recorder: &Recorder,
-    peer: &Peer,
-    request: RequestId,
-    result: Result<MasterReply, MasterError>,
-) {
+fn answer(recorder: &Recorder, peer: &Peer, request: RequestId, result: Result<MasterReply, MasterError>) {
     recorder.send(peer, Message::MasterReply { request, result });
 }
 
@@ -206,7 +195,7 @@ async fn a_closed_call_and_a_wrong_reply_are_errors() {
 
     outgoing.send(master.address.clone(), request(2, MasterRequest::ClusterStatus));
     let Event::Message(peer, _) = next(&mut master.events).await else { panic!("a message first") };
-    recorder_reply(&master.recorder, &peer, RequestId(2), Ok(MasterReply::Done));
+    answer(&master.recorder, &peer, RequestId(2), Ok(MasterReply::Done));
     let Event::Message(_, Message::MasterReply { result, .. }) = next(&mut answers).await else {
         panic!("a reply")
     };
@@ -269,4 +258,35 @@ async fn stopping_ends_sessions_and_the_service() {
     // One failed connection is one loss.
     outgoing.send(master.address.clone(), register());
     assert_eq!(next(&mut told).await, Event::Lost(Peer::Dial(master.address)));
+}
+
+#[tokio::test]
+async fn health_and_reflection_answer() {
+    use tonic_health::pb::health_check_response::ServingStatus;
+    use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+    use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
+    use tonic_reflection::pb::v1::{
+        ServerReflectionRequest, server_reflection_request::MessageRequest,
+        server_reflection_response::MessageResponse,
+    };
+
+    let master = master().await;
+    let channel = tonic::transport::Endpoint::from_shared(format!("http://{}", master.address)).unwrap();
+    let channel = channel.connect().await.unwrap();
+    for service in ["cairn.v1.Master", "cairn.v1.MasterSession"] {
+        let asked = HealthCheckRequest { service: service.into() };
+        let answer = HealthClient::new(channel.clone()).check(asked).await.unwrap().into_inner();
+        assert_eq!(answer.status, ServingStatus::Serving as i32, "{service}");
+    }
+    let asked = ServerReflectionRequest {
+        host: String::new(),
+        message_request: Some(MessageRequest::FileContainingSymbol("cairn.v1.Master.Mkdir".into())),
+    };
+    let mut answers = ServerReflectionClient::new(channel)
+        .server_reflection_info(tokio_stream::once(asked))
+        .await
+        .unwrap()
+        .into_inner();
+    let answer = answers.message().await.unwrap().unwrap().message_response;
+    assert!(matches!(answer, Some(MessageResponse::FileDescriptorResponse(_))), "{answer:?}");
 }
