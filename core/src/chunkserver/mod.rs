@@ -1,12 +1,50 @@
 //! The chunkserver: replicas on volumes, the pipeline, copies, scrubbing, reports. It knows chunks, never files.
+//!
+//! Where to look: `append` and `ready` carry records down and READY up; `commit` groups journal writes; `fence`,
+//! `complete` and `seal` settle a chunk; `copy`, `scrub`, `report` and `quarantine` look after sealed ones; `recovery` and
+//! `tail` read the volumes after a start. Rules are numbered as in `docs/design/protocol.md`.
 
+mod append;
+mod commit;
+mod complete;
+mod copy;
+mod fence;
+mod identity;
+mod job;
+mod journal;
+mod machine;
+mod metrics;
+mod names;
+mod out;
+mod pull;
+mod quarantine;
+mod read;
+mod ready;
+mod recovery;
+mod replica;
+mod report;
+mod script;
+mod scrub;
+mod seal;
+mod session;
+mod sidecar;
+mod tables;
+mod tail;
+mod volume;
+
+#[cfg(test)]
+mod tests;
+
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::config::ChunkserverConfig;
 use crate::defect::Defects;
-use crate::id::{Address, BootId, ProcessId};
-use crate::machine::{Effects, Input, Machine, WakeReason};
+use crate::disk::DiskPath;
+use crate::id::{Address, BootId, ChunkId, ChunkVersion, ClusterId, Peer, ProcessId, ServerId, VolumeId};
+use crate::message::ReplicaState;
+use crate::rng::Rng;
 use crate::stats::Metrics;
 use crate::time::Time;
 
@@ -57,29 +95,163 @@ pub enum ChunkserverCallReply {
 /// The machine.
 #[derive(Debug)]
 pub struct Chunkserver {
-    _setup: ChunkserverSetup,
+    setup: ChunkserverSetup,
+    rng: Rng,
+    /// The time of the input being handled.
+    now: Time,
+    started: bool,
+    stopping: bool,
+    shutdown_syncs: usize,
+    next_housekeeping: Time,
+    out: out::Out,
+    /// 0 until the volumes' identities are read.
+    server: ServerId,
+    /// 0 until a volume or the master has told.
+    cluster: ClusterId,
+    session: session::Session,
+    volumes: Vec<volume::Volume>,
+    recoveries: BTreeMap<u16, recovery::Recovery>,
+    replicas: BTreeMap<ChunkId, replica::Replica>,
+    /// Chunks whose replica has a stream.
+    open: BTreeSet<ChunkId>,
+    tombstones: BTreeMap<ChunkId, fence::Tombstone>,
+    jobs: job::Jobs,
+    /// Our own reads of other servers, and for which chunk's job.
+    pulls: BTreeMap<u64, ChunkId>,
+    reads: BTreeMap<u64, read::Read>,
+    reads_of: BTreeMap<Peer, u32>,
+    tables: tables::Tables,
+    scrubbers: Vec<scrub::Scrubber>,
+    checks: BTreeMap<ChunkId, scrub::Check>,
+    scan: Option<report::Scan>,
+    report_number: u64,
+    /// Counts changes of replicas; the last one of each chunk since the last report.
+    changes: u64,
+    changed_at: BTreeMap<ChunkId, u64>,
+    /// Files in quarantine, oldest first.
+    purges: VecDeque<(Time, DiskPath)>,
+    generation: u64,
+    next_job: u64,
+    next_read: u64,
+    next_key: u64,
+    damage_found: u64,
+    scrubbed_bytes: u64,
+}
+
+/// One replica, for checkers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReplicaView {
+    /// The chunk.
+    pub chunk: ChunkId,
+    /// The replica's version.
+    pub version: ChunkVersion,
+    /// Its state.
+    pub state: ReplicaState,
+    /// Bytes that arrived.
+    pub staged: u64,
+    /// Bytes promised: READY, or sealed.
+    pub ready: u64,
+    /// Bytes known to be committed; of a sealed replica all.
+    pub committed: u64,
+    /// CRC32 of a sealed replica.
+    pub crc: u32,
+    /// The volume that holds it.
+    pub volume: VolumeId,
+    /// The volume's number on this server.
+    pub volume_index: u16,
 }
 
 impl Chunkserver {
     /// A chunkserver that will recover from its volumes, starting at its first wake.
     pub fn new(setup: ChunkserverSetup) -> Chunkserver {
-        Chunkserver { _setup: setup }
+        let volumes = (0..setup.volumes).map(|_| volume::Volume::starting()).collect();
+        let scrubbers = (0..setup.volumes).map(|_| scrub::Scrubber::default()).collect();
+        // A restarted process must not draw the ids of the one before it: the seed alone may be the same.
+        let rng = Rng::stream(setup.seed ^ setup.process.0.rotate_left(17), "chunkserver");
+        Chunkserver {
+            rng,
+            now: Time::ZERO,
+            started: false,
+            stopping: false,
+            shutdown_syncs: 0,
+            next_housekeeping: Time::ZERO,
+            out: out::Out::default(),
+            server: ServerId(0),
+            cluster: ClusterId(0),
+            session: session::Session::default(),
+            volumes,
+            recoveries: BTreeMap::new(),
+            replicas: BTreeMap::new(),
+            open: BTreeSet::new(),
+            tombstones: BTreeMap::new(),
+            jobs: job::Jobs::default(),
+            pulls: BTreeMap::new(),
+            reads: BTreeMap::new(),
+            reads_of: BTreeMap::new(),
+            tables: tables::Tables::default(),
+            scrubbers,
+            checks: BTreeMap::new(),
+            scan: None,
+            report_number: 0,
+            changes: 0,
+            changed_at: BTreeMap::new(),
+            purges: VecDeque::new(),
+            generation: 0,
+            next_job: 0,
+            next_read: 0,
+            next_key: 0,
+            damage_found: 0,
+            scrubbed_bytes: 0,
+            setup,
+        }
     }
-}
 
-impl Machine for Chunkserver {
-    type Request = ChunkserverCall;
-    type Response = ChunkserverCallReply;
-
-    fn handle(
-        &mut self,
-        _now: Time,
-        _input: Input<ChunkserverCall>,
-        _effects: &mut Effects<ChunkserverCallReply>,
-    ) {
+    /// Whether it recovered and is registered with a master.
+    pub fn is_ready(&self) -> bool {
+        self.readiness().is_ok()
     }
 
-    fn next_wake(&self) -> Option<(Time, WakeReason)> {
-        None
+    /// Its id; 0 before the volumes' identities are read.
+    pub fn server(&self) -> ServerId {
+        self.server
+    }
+
+    /// Its replicas, in order of chunk ids.
+    pub fn replicas(&self) -> impl Iterator<Item = ReplicaView> + '_ {
+        self.replicas.iter().map(|(chunk, r)| {
+            let stream = r.unsealed.as_ref().and_then(|u| u.stream.as_ref());
+            let committed = if r.unsealed.is_none() { r.length } else { stream.map_or(0, |s| s.committed) };
+            ReplicaView {
+                chunk: *chunk,
+                version: r.version,
+                state: r.state,
+                staged: r.staged(),
+                ready: r.length,
+                committed,
+                crc: r.crc,
+                volume: self.volume(r.volume).identity.volume,
+                volume_index: r.volume,
+            }
+        })
+    }
+
+    fn next_generation(&mut self) -> u64 {
+        self.generation += 1;
+        self.generation
+    }
+
+    /// The replica's files are about to change.
+    fn renew(&mut self, chunk: ChunkId) {
+        let generation = self.next_generation();
+        if let Some(replica) = self.replicas.get_mut(&chunk) {
+            replica.generation = generation;
+        }
+        self.touch(chunk);
+    }
+
+    /// A scan that is under way must not judge this chunk.
+    fn touch(&mut self, chunk: ChunkId) {
+        self.changes += 1;
+        self.changed_at.insert(chunk, self.changes);
     }
 }

@@ -1,0 +1,153 @@
+//! Group commit: one journal write and one sync for whatever collected meanwhile.
+//!
+//! Crash safety: a waiter goes on only after its group's write (async) or sync (sync) succeeded. A failed write or sync
+//! is never retried: the volume is out of use, because what the file holds is then unknown. A rewritten journal is
+//! complete and synced before it takes its name, and the old one is removed only after that name is durable, so at each
+//! moment the journal with the highest number is whole.
+
+use alloc::vec::Vec;
+
+use super::Chunkserver;
+use super::journal::{self, Record, Waiter};
+use super::names;
+use super::out::Then;
+use crate::defect::Defect;
+use crate::disk::{DiskRequest, DiskResult};
+use crate::reached;
+
+impl Chunkserver {
+    /// Puts records into a volume's journal; the waiter waits for the last of them.
+    pub(super) fn log(&mut self, volume: u16, records: Vec<Record>, waiter: Waiter, sync: bool) {
+        let count = records.len();
+        for (i, record) in records.into_iter().enumerate() {
+            let last = i + 1 == count;
+            let waiter = if last { waiter } else { Waiter::Nobody };
+            self.volume_mut(volume).journal.push(record, waiter, sync);
+        }
+        self.pump_journal(volume);
+    }
+
+    /// Starts the next group if none is under way.
+    pub(super) fn pump_journal(&mut self, index: u16) {
+        if !self.volume(index).is_ready() {
+            return;
+        }
+        if self.volume(index).journal.wants_rewrite() {
+            self.start_rewrite(index);
+        }
+        if let Some((offset, bytes)) = self.volume_mut(index).journal.next_group() {
+            self.write_journal(index, offset, bytes);
+        }
+    }
+
+    /// Called when a volume has been quiet.
+    pub(super) fn mark_journals(&mut self) {
+        for index in 0..self.setup.volumes {
+            if self.volume(index).is_ready()
+                && !self.volume(index).journal.has_pending()
+                && let Some((offset, bytes)) = self.volume_mut(index).journal.mark()
+            {
+                self.write_journal(index, offset, bytes);
+            }
+        }
+    }
+
+    fn write_journal(&mut self, index: u16, offset: u64, bytes: bytes::Bytes) {
+        let path = names::journal(index, self.volume(index).journal.number);
+        let data = alloc::vec![bytes];
+        let request = DiskRequest::Write { path, offset, data, create: false };
+        self.out.disk(request, Then::JournalWritten { volume: index });
+    }
+
+    pub(super) fn on_journal_written(&mut self, index: u16, result: DiskResult) {
+        if !self.volume(index).is_ready() {
+            return;
+        }
+        if let Err(error) = result {
+            return self.fail_volume(index, "its journal can't be written", &error);
+        }
+        let early = self.setup.defects.has(Defect::AckBeforeJournalSync);
+        let (waiters, sync) = self.volume_mut(index).journal.on_written(early);
+        if sync {
+            let path = names::journal(index, self.volume(index).journal.number);
+            self.out.disk(DiskRequest::Sync(path), Then::JournalSynced { volume: index });
+        }
+        self.wake_waiters(waiters);
+        self.pump_journal(index);
+    }
+
+    pub(super) fn on_journal_synced(&mut self, index: u16, result: DiskResult) {
+        if !self.volume(index).is_ready() {
+            return;
+        }
+        if let Err(error) = result {
+            return self.fail_volume(index, "its journal can't be synced", &error);
+        }
+        let waiters = self.volume_mut(index).journal.on_synced();
+        self.wake_waiters(waiters);
+        self.pump_journal(index);
+    }
+
+    fn wake_waiters(&mut self, waiters: Vec<Waiter>) {
+        for waiter in waiters {
+            match waiter {
+                Waiter::Nobody => {}
+                Waiter::Ready { chunk, generation, end } => self.on_ready(chunk, generation, end),
+                Waiter::Job { chunk, job } => self.on_job_event(chunk, job, super::job::Event::Journalled),
+            }
+        }
+    }
+
+    /// All that the volume's journal must say now.
+    fn journal_snapshot(&self, index: u16) -> Vec<Record> {
+        let mut records = Vec::new();
+        for (chunk, replica) in self.replicas.iter().filter(|(_, r)| r.volume == index) {
+            records.extend(replica.snapshot(*chunk));
+        }
+        // A tombstone binds until its session ends: an Open of an earlier session is refused for that alone.
+        for (chunk, tombstone) in self.tombstones.iter().filter(|(_, t)| t.volume == index) {
+            if self.session.id() == Some(tombstone.session) || self.session.id().is_none() {
+                let (version, session) = (tombstone.version, tombstone.session);
+                records.push(Record::Tombstone { chunk: *chunk, version, session });
+            }
+        }
+        records
+    }
+
+    fn start_rewrite(&mut self, index: u16) {
+        reached!("chunkserver.journal_rewritten");
+        let records = self.journal_snapshot(index);
+        let volume = self.volume_mut(index);
+        let number = volume.journal.number + 1;
+        let (pieces, end, next) =
+            journal::whole_file(volume.identity.volume.0, volume.journal.next_index(), &records);
+        volume.journal.rewriting = true;
+        volume.switch = Some((journal::install(index, number, pieces), (number, end, next)));
+        self.step_rewrite(index);
+    }
+
+    fn step_rewrite(&mut self, index: u16) {
+        let Some((script, _)) = self.volume_mut(index).switch.as_mut() else { return };
+        if let Some(request) = script.next() {
+            return self.out.disk(request, Then::JournalSwitch { volume: index });
+        }
+        let journal_bytes = self.setup.config.journal_bytes;
+        let volume = self.volume_mut(index);
+        let Some((_, (number, end, next))) = volume.switch.take() else { return };
+        let old = names::journal(index, volume.journal.number);
+        volume.journal.switch(number, end, next, journal_bytes);
+        self.out.disk(DiskRequest::Remove(old), Then::Nothing);
+        self.pump_journal(index);
+    }
+
+    pub(super) fn on_journal_switch(&mut self, index: u16, result: DiskResult) {
+        if !self.volume(index).is_ready() {
+            return;
+        }
+        let Some((script, _)) = self.volume_mut(index).switch.as_mut() else { return };
+        match script.check(&result) {
+            Ok(()) => self.step_rewrite(index),
+            Err(error) => self.fail_volume(index, "its journal can't be rewritten", &error),
+        }
+    }
+}

@@ -1,0 +1,338 @@
+//! A volume's journal: what unsealed replicas have promised, fences, tombstones and known damage.
+//!
+//! Records are idempotent and only ever raise what a replica is bound to, so replaying a snapshot together with records
+//! that it already contains is harmless. Records of many chunks share one group: one write, one sync.
+
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::vec::Vec;
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::codec::{self, DecodeError};
+use crate::disk::DiskPath;
+use crate::id::{ChunkId, ChunkVersion, SessionId, WriterId};
+use crate::log::{FileHeader, GroupWriter, HEADER_BYTES, LogKind, MAX_RECORD};
+use crate::message::Grant;
+
+/// A group is closed beyond this size; single records stay far below one disk write.
+const GROUP_BYTES: usize = 512 * 1024;
+
+/// One fact.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) enum Record {
+    /// A replica came to be. Written with its first READY or fence.
+    Opened { grant: Grant, position: u8, writer: WriterId },
+    /// The bytes below `length` are there, as durable as the grant demands; the block checksums from `first_block` on
+    /// are these.
+    Ready {
+        chunk: ChunkId,
+        version: ChunkVersion,
+        length: u64,
+        record: u64,
+        first_block: u32,
+        crcs: Vec<u32>,
+    },
+    /// `fence` and everything below accepts no more appends.
+    Fenced { chunk: ChunkId, fence: ChunkVersion },
+    /// The chunk was not here when `version` was fenced: it is refused for as long as the session lasts (rule 3).
+    Tombstone { chunk: ChunkId, version: ChunkVersion, session: SessionId },
+    /// The replica with this version was found damaged.
+    Damaged { chunk: ChunkId, version: ChunkVersion },
+    /// The journal has nothing more to say about the replica: it was sealed, dropped, replaced or found sound.
+    Forget { chunk: ChunkId },
+}
+
+impl Record {
+    /// Op code and payload.
+    pub(super) fn encode(&self) -> (u8, Vec<u8>) {
+        let op = match self {
+            Record::Opened { .. } => 1,
+            Record::Ready { .. } => 2,
+            Record::Fenced { .. } => 3,
+            Record::Tombstone { .. } => 4,
+            Record::Damaged { .. } => 5,
+            Record::Forget { .. } => 6,
+        };
+        (op, codec::encode(self))
+    }
+
+    pub(super) fn decode(payload: &[u8]) -> Result<Record, DecodeError> {
+        codec::decode::<Record, MAX_RECORD>(payload)
+    }
+}
+
+/// Who waits for records to be down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Waiter {
+    /// Nobody.
+    Nobody,
+    /// A replica may call everything below `end` READY.
+    Ready { chunk: ChunkId, generation: u64, end: u64 },
+    /// The chunk's job goes on.
+    Job { chunk: ChunkId, job: u64 },
+}
+
+#[derive(Debug)]
+struct Pending {
+    record: Record,
+    waiter: Waiter,
+    sync: bool,
+}
+
+/// A group under way.
+#[derive(Debug)]
+struct Flying {
+    end: u64,
+    records: u64,
+    waiters: Vec<(Waiter, bool)>,
+    sync: bool,
+}
+
+/// The end of the journal file and what is on its way there. At most one group is under way; the next one collects.
+#[derive(Debug)]
+pub(super) struct Journal {
+    pub(super) number: u64,
+    /// Where the next group goes.
+    pub(super) end: u64,
+    durable_end: u64,
+    next_index: u64,
+    pending: VecDeque<Pending>,
+    flying: Option<Flying>,
+    /// The file's last group says that everything before it is durable.
+    marked: bool,
+    /// A new file is being written: groups wait.
+    pub(super) rewriting: bool,
+    /// Rewrite beyond this size.
+    pub(super) rewrite_at: u64,
+    pub(super) syncs: u64,
+}
+
+impl Journal {
+    /// A journal that goes on at `end`, everything below being durable.
+    pub(super) fn new(number: u64, end: u64, next_index: u64, rewrite_at: u64) -> Journal {
+        Journal {
+            number,
+            end,
+            durable_end: end,
+            next_index,
+            pending: VecDeque::new(),
+            flying: None,
+            marked: true,
+            rewriting: false,
+            rewrite_at,
+            syncs: 0,
+        }
+    }
+
+    /// Queues a record; `sync`: the waiter is told only when it is on stable storage.
+    pub(super) fn push(&mut self, record: Record, waiter: Waiter, sync: bool) {
+        self.pending.push_back(Pending { record, waiter, sync });
+    }
+
+    /// Whether no group is under way and none may start before the rewrite is done.
+    pub(super) fn is_idle(&self) -> bool {
+        self.flying.is_none() && !self.rewriting
+    }
+
+    pub(super) fn wants_rewrite(&self) -> bool {
+        self.is_idle() && self.end > self.rewrite_at
+    }
+
+    pub(super) fn has_pending(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
+    /// Bytes of the next group and where they go.
+    pub(super) fn next_group(&mut self) -> Option<(u64, Bytes)> {
+        if !self.is_idle() || self.pending.is_empty() {
+            return None;
+        }
+        let mut group = GroupWriter::new(self.end, self.durable_end, self.next_index);
+        let (mut waiters, mut sync) = (Vec::new(), false);
+        while group.len() < GROUP_BYTES {
+            let Some(pending) = self.pending.pop_front() else { break };
+            let (op, payload) = pending.record.encode();
+            group.push(op, &payload);
+            sync |= pending.sync;
+            if pending.waiter != Waiter::Nobody {
+                waiters.push((pending.waiter, pending.sync));
+            }
+        }
+        Some(self.launch(group, waiters, sync))
+    }
+
+    /// An empty group after an idle time: from then on, damage in the group before it can be told from a tear.
+    pub(super) fn mark(&mut self) -> Option<(u64, Bytes)> {
+        if self.marked || !self.is_idle() || self.durable_end != self.end {
+            return None;
+        }
+        let group = GroupWriter::new(self.end, self.durable_end, self.next_index);
+        let launched = self.launch(group, Vec::new(), false);
+        self.marked = true;
+        Some(launched)
+    }
+
+    fn launch(&mut self, group: GroupWriter, waiters: Vec<(Waiter, bool)>, sync: bool) -> (u64, Bytes) {
+        let start = group.start();
+        let records = group.records();
+        let bytes = group.finish();
+        self.marked = false;
+        self.flying = Some(Flying { end: start + bytes.len() as u64, records, waiters, sync });
+        (start, Bytes::from(bytes))
+    }
+
+    /// The group is written: who may go on, and whether a sync must follow.
+    pub(super) fn on_written(&mut self, all: bool) -> (Vec<Waiter>, bool) {
+        let Some(flying) = self.flying.as_mut() else { return (Vec::new(), false) };
+        let mut told = Vec::new();
+        flying.waiters.retain(|(waiter, sync)| {
+            let tell = all || !sync;
+            if tell {
+                told.push(*waiter);
+            }
+            !tell
+        });
+        let sync = flying.sync;
+        if !sync {
+            self.land();
+        }
+        (told, sync)
+    }
+
+    /// The group is durable: who may go on.
+    pub(super) fn on_synced(&mut self) -> Vec<Waiter> {
+        self.syncs += 1;
+        let Some(flying) = self.land() else { return Vec::new() };
+        self.durable_end = self.end;
+        flying.waiters.into_iter().map(|(waiter, _)| waiter).collect()
+    }
+
+    fn land(&mut self) -> Option<Flying> {
+        let flying = self.flying.take()?;
+        self.end = flying.end;
+        self.next_index += flying.records;
+        Some(flying)
+    }
+
+    /// The rewritten file took over.
+    pub(super) fn switch(&mut self, number: u64, end: u64, next_index: u64, journal_bytes: u64) {
+        self.number = number;
+        self.end = end;
+        self.durable_end = end;
+        self.next_index = next_index;
+        self.rewriting = false;
+        self.marked = true;
+        self.rewrite_at = journal_bytes.max(end * 2);
+    }
+
+    pub(super) fn next_index(&self) -> u64 {
+        self.next_index
+    }
+}
+
+/// A whole journal file that holds `records`, in pieces that one disk write each can take. Returns them with the file's
+/// length and next index.
+pub(super) fn whole_file(owner: u64, first_index: u64, records: &[Record]) -> (Vec<Bytes>, u64, u64) {
+    let header = FileHeader { kind: LogKind::Journal, owner, first_index };
+    let mut pieces = alloc::vec![Bytes::copy_from_slice(&header.encode())];
+    let (mut end, mut index) = (HEADER_BYTES, first_index);
+    let mut records = records.iter().peekable();
+    while records.peek().is_some() {
+        let mut group = GroupWriter::new(end, end, index);
+        while group.len() < GROUP_BYTES {
+            let Some(record) = records.next() else { break };
+            let (op, payload) = record.encode();
+            index = group.push(op, &payload) + 1;
+        }
+        let bytes = group.finish();
+        end += bytes.len() as u64;
+        pieces.push(Bytes::from(bytes));
+    }
+    // The mark that lets a scan tell damage in the last group from a tear.
+    let mark = GroupWriter::new(end, end, index).finish();
+    end += mark.len() as u64;
+    pieces.push(Bytes::from(mark));
+    (pieces, end, index)
+}
+
+/// The steps that write a whole file under its temporary name and make it the volume's journal `number`.
+pub(super) fn install(volume: u16, number: u64, pieces: Vec<Bytes>) -> super::script::Script {
+    use super::names;
+    use crate::disk::DiskRequest;
+    let new = names::journal_new(volume);
+    let mut script = super::script::Script::default();
+    script.attempt(DiskRequest::Remove(new.clone()));
+    let mut offset = 0;
+    for piece in pieces {
+        let length = piece.len() as u64;
+        let data = alloc::vec![piece];
+        script.step(DiskRequest::Write { path: new.clone(), offset, data, create: true });
+        offset += length;
+    }
+    script.step(DiskRequest::Sync(new.clone()));
+    script.step(DiskRequest::Rename { from: new, to: names::journal(volume, number) });
+    script.step(DiskRequest::SyncDir(DiskPath::new(volume, "")));
+    script
+}
+
+/// What a journal says about one unsealed replica.
+#[derive(Clone, Debug)]
+pub(super) struct Replayed {
+    pub(super) grant: Grant,
+    pub(super) position: u8,
+    pub(super) writer: WriterId,
+    pub(super) length: u64,
+    pub(super) record: u64,
+    pub(super) crcs: Vec<u32>,
+    pub(super) fence: Option<ChunkVersion>,
+}
+
+/// The state that a journal's records add up to.
+#[derive(Debug, Default)]
+pub(super) struct Replay {
+    pub(super) replicas: BTreeMap<ChunkId, Replayed>,
+    pub(super) tombstones: BTreeMap<ChunkId, (ChunkVersion, SessionId)>,
+    pub(super) damaged: BTreeMap<ChunkId, ChunkVersion>,
+}
+
+impl Replay {
+    pub(super) fn apply(&mut self, record: Record) {
+        match record {
+            Record::Opened { grant, position, writer } => {
+                let known = self.replicas.get(&grant.chunk).is_some_and(|r| r.grant.version == grant.version);
+                if !known {
+                    let (length, record, crcs, fence) = (0, 0, Vec::new(), None);
+                    let replayed = Replayed { grant, position, writer, length, record, crcs, fence };
+                    self.replicas.insert(replayed.grant.chunk, replayed);
+                }
+            }
+            Record::Ready { chunk, version, length, record, first_block, crcs } => {
+                let Some(replica) = self.replicas.get_mut(&chunk).filter(|r| r.grant.version == version)
+                else {
+                    return;
+                };
+                if length >= replica.length && first_block as usize <= replica.crcs.len() {
+                    replica.crcs.truncate(first_block as usize);
+                    replica.crcs.extend(crcs);
+                    replica.length = length;
+                    replica.record = record;
+                }
+            }
+            Record::Fenced { chunk, fence } => {
+                if let Some(replica) = self.replicas.get_mut(&chunk) {
+                    replica.fence = replica.fence.max(Some(fence));
+                }
+            }
+            Record::Tombstone { chunk, version, session } => {
+                self.tombstones.insert(chunk, (version, session));
+            }
+            Record::Damaged { chunk, version } => {
+                self.damaged.insert(chunk, version);
+            }
+            Record::Forget { chunk } => {
+                self.replicas.remove(&chunk);
+                self.damaged.remove(&chunk);
+            }
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! Nothing is removed at once: dropped and replaced replicas are renamed into `quarantine/` and purged later.
+//!
+//! The sidecar goes first: a crash after it leaves a data file without one, which recovery quarantines too. A purge clock
+//! starts anew with each process, so a file may stay longer than set, never shorter. Names with `.keep` stay for good.
+
+use alloc::format;
+use alloc::vec::Vec;
+
+use super::Chunkserver;
+use super::job::{Event, Job, Phase};
+use super::journal::{Record, Waiter};
+use super::names;
+use super::out::Then;
+use super::script::Script;
+use crate::disk::{DiskPath, DiskRequest};
+use crate::id::ChunkId;
+use crate::machine::Level;
+use crate::message::{DropReason, FromServer, ToServer};
+use crate::reached;
+
+/// Files purged in one step.
+const PURGE_BATCH: usize = 16;
+
+impl Chunkserver {
+    /// The steps that move a chunk's files on `volume` into the quarantine. Their purge is scheduled.
+    pub(super) fn quarantine_steps(&mut self, chunk: ChunkId, volume: u16, keep: bool) -> Script {
+        let number = self.volume(volume).quarantine_number;
+        self.volume_mut(volume).quarantine_number += 1;
+        let cluster = self.cluster;
+        let data = names::file_name(cluster, chunk);
+        let meta = format!("{data}.meta");
+        let mut script = Script::default();
+        for (from, file) in
+            [(names::meta(volume, cluster, chunk), meta), (names::data(volume, cluster, chunk), data)]
+        {
+            let to = names::quarantined(volume, &file, number, keep);
+            if !keep {
+                let due = self.now + crate::config::ms(self.setup.config.quarantine_ms);
+                self.purges.push_back((due, to.clone()));
+            }
+            script.attempt(DiskRequest::Rename { from, to });
+        }
+        script.attempt(DiskRequest::SyncDir(names::dir(volume, chunk)));
+        script.step(DiskRequest::SyncDir(DiskPath::new(volume, "quarantine")));
+        script
+    }
+
+    pub(super) fn start_drop(&mut self, mut job: Job) -> Option<Job> {
+        let ToServer::Drop { chunk, version, volume, .. } = job.order else { return None };
+        let Some(replica) = self.replicas.get(&chunk) else { return self.drop_done(&job, true) };
+        job.volume = replica.volume;
+        // Rule 14: the order was given for a replica that it names; what is here may have advanced since.
+        let here = self.volume(job.volume);
+        if !here.is_ready() || here.identity.volume != volume || replica.version > version {
+            reached!("drop.refused");
+            return self.drop_done(&job, false);
+        }
+        job.phase = Phase::Quieting;
+        let fence = replica.version;
+        if self.stop_for_good(chunk, fence) { self.drop_event(job, Event::Quiet) } else { Some(job) }
+    }
+
+    pub(super) fn drop_event(&mut self, mut job: Job, event: Event) -> Option<Job> {
+        let ToServer::Drop { chunk, reason, .. } = job.order else { return None };
+        let result = match (job.phase, event) {
+            (Phase::Quieting, _) => {
+                let keep = reason == DropReason::Unknown;
+                if keep {
+                    let text =
+                        format!("{chunk} is not known to this cluster's log: kept in quarantine for good");
+                    self.out.note(Level::Alarm, text);
+                } else {
+                    self.out.note(Level::Info, format!("{chunk} is dropped: {reason:?}"));
+                }
+                self.renew(chunk);
+                job.script = self.quarantine_steps(chunk, job.volume, keep);
+                job.phase = Phase::Finishing;
+                None
+            }
+            (_, Event::Disk { result }) => Some(result),
+            _ => return Some(job),
+        };
+        match self.run_script(&mut job, result.as_ref()) {
+            Ok(false) => Some(job),
+            Ok(true) => {
+                self.replicas.remove(&chunk);
+                self.open.remove(&chunk);
+                self.tables.forget(chunk);
+                self.touch(chunk);
+                self.forget_in_journal(job.volume, chunk);
+                self.drop_done(&job, true)
+            }
+            Err(error) => {
+                self.mark_damaged(chunk, &format!("it could not be moved to the quarantine: {error}"));
+                self.drop_done(&job, false)
+            }
+        }
+    }
+
+    pub(super) fn forget_in_journal(&mut self, volume: u16, chunk: ChunkId) {
+        self.log(volume, alloc::vec![Record::Forget { chunk }], Waiter::Nobody, false);
+    }
+
+    fn drop_done(&mut self, job: &Job, dropped: bool) -> Option<Job> {
+        let ToServer::Drop { chunk, version, .. } = job.order else { return None };
+        self.tell_master(FromServer::DropDone { chunk, version, dropped });
+        None
+    }
+
+    /// Removes what was long enough in quarantine, a few files at a time.
+    pub(super) fn purge(&mut self) {
+        let now = self.now;
+        let mut due = Vec::new();
+        while due.len() < PURGE_BATCH {
+            let Some((_, path)) = self.purges.pop_front_if(|(at, _)| *at <= now) else { break };
+            due.push(path);
+        }
+        for path in due {
+            if self.volume(path.volume).is_ready() {
+                self.out.disk(DiskRequest::Remove(path), Then::Nothing);
+            }
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! A sequence of disk operations, each started when the one before it succeeded: the order is the crash safety.
+
+use alloc::collections::VecDeque;
+
+use crate::disk::{DiskError, DiskRequest, DiskResult};
+
+/// The steps still to do.
+#[derive(Debug, Default)]
+pub(super) struct Script {
+    steps: VecDeque<(DiskRequest, bool)>,
+    /// Whether the running step may find nothing.
+    tolerant: bool,
+}
+
+impl Script {
+    /// Adds a step that must succeed.
+    pub(super) fn step(&mut self, request: DiskRequest) {
+        self.steps.push_back((request, false));
+    }
+
+    /// Adds a step whose file may be missing.
+    pub(super) fn attempt(&mut self, request: DiskRequest) {
+        self.steps.push_back((request, true));
+    }
+
+    /// Adds all steps of another script.
+    pub(super) fn append(&mut self, mut other: Script) {
+        self.steps.append(&mut other.steps);
+    }
+
+    /// The next step, or `None` at the end.
+    pub(super) fn next(&mut self) -> Option<DiskRequest> {
+        let (request, tolerant) = self.steps.pop_front()?;
+        self.tolerant = tolerant;
+        Some(request)
+    }
+
+    /// Judges the running step's result.
+    pub(super) fn check(&self, result: &DiskResult) -> Result<(), DiskError> {
+        match result {
+            Err(DiskError::NotFound) if self.tolerant => Ok(()),
+            Err(error) => Err(error.clone()),
+            Ok(_) => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! Sealing (PROTOCOL rules 8 and 9): an unsealed replica becomes an immutable one.
+//!
+//! Order: bytes synced → sidecar written, synced, renamed into place, directory synced → surplus truncated and synced →
+//! journal forgets. The sidecar decides: before its name is durable the replica is the unsealed one that voted, and
+//! nothing of it was cut; after that it is the sealed one, and recovery cuts what the sidecar does not cover for as long
+//! as the journal has not forgotten.
+
+use alloc::string::ToString;
+use bytes::Bytes;
+
+use super::Chunkserver;
+use super::job::{Event, Job, Phase, data_of};
+use super::journal::{Record, Waiter};
+use super::names;
+use super::replica::Replica;
+use super::sidecar::{Sidecar, whole_crc};
+use crate::disk::{DiskPath, DiskRequest};
+use crate::id::{ChunkId, ChunkVersion};
+use crate::message::{FromServer, ReplicaReport, ReplicaState, SealedChunk, ToServer};
+use crate::payload::BLOCK_BYTES;
+use crate::reached;
+
+impl Chunkserver {
+    pub(super) fn start_seal(&mut self, mut job: Job) -> Option<Job> {
+        let ToServer::Seal { base, sealed } = job.order else { return None };
+        let chunk = sealed.chunk;
+        let Some(replica) = self.replicas.get(&chunk) else {
+            self.tell_gone(chunk, sealed.version, None);
+            return None;
+        };
+        job.volume = replica.volume;
+        let fence = replica.unsealed.as_ref().and_then(|u| u.fence);
+        let unsealed_at_base = replica.unsealed.is_some() && replica.version == base;
+        if !unsealed_at_base
+            || fence.is_some_and(|f| f > base)
+            || replica.state == ReplicaState::Damaged
+            || !self.volume(job.volume).is_ready()
+        {
+            // Sealed before (the same or not), beyond the order, or beyond hope: the report says which.
+            self.tell_changed(chunk);
+            return None;
+        }
+        job.phase = Phase::Quieting;
+        if self.stop_for_good(chunk, base) { self.seal_event(job, Event::Quiet) } else { Some(job) }
+    }
+
+    pub(super) fn seal_event(&mut self, mut job: Job, event: Event) -> Option<Job> {
+        let ToServer::Seal { sealed, .. } = job.order else { return None };
+        let chunk = sealed.chunk;
+        if self.replicas.get(&chunk).is_none_or(|r| r.state == ReplicaState::Damaged) {
+            return None;
+        }
+        match (job.phase, event) {
+            (Phase::Quieting, _) => {
+                job.phase = Phase::Syncing;
+                let path = names::data(job.volume, self.cluster, chunk);
+                if sealed.length == 0 {
+                    // It may have been fenced before its file was made.
+                    self.empty_file(&mut job, chunk);
+                }
+                job.script.step(DiskRequest::Sync(path));
+                self.seal_script(job, None)
+            }
+            (Phase::ReadingCut, Event::Disk { result }) => match data_of(result) {
+                Ok(payload) if payload.len() == sealed.length % BLOCK_BYTES => {
+                    self.write_sidecar(job, Some(payload.crc()))
+                }
+                Ok(_) => self.seal_failed(chunk, "its file is shorter than what was promised"),
+                Err(error) => self.seal_failed(chunk, &error.to_string()),
+            },
+            (_, Event::Disk { result }) => self.seal_script(job, Some(result)),
+            _ => Some(job),
+        }
+    }
+
+    fn empty_file(&mut self, job: &mut Job, chunk: ChunkId) {
+        job.script.step(DiskRequest::MakeDir(names::dir(job.volume, chunk)));
+        job.script.step(DiskRequest::SyncDir(DiskPath::new(job.volume, "chunks")));
+        let path = names::data(job.volume, self.cluster, chunk);
+        job.script.step(DiskRequest::Write { path, offset: 0, data: alloc::vec::Vec::new(), create: true });
+    }
+
+    fn seal_script(&mut self, mut job: Job, result: Option<crate::disk::DiskResult>) -> Option<Job> {
+        match self.run_script(&mut job, result.as_ref()) {
+            Ok(false) => Some(job),
+            Ok(true) if job.phase == Phase::Syncing => self.seal_synced(job),
+            Ok(true) => self.finish_seal(&job),
+            Err(error) => self.seal_failed(job.chunk, &error.to_string()),
+        }
+    }
+
+    /// Everything written is durable: compares it with what was sealed.
+    fn seal_synced(&mut self, mut job: Job) -> Option<Job> {
+        let ToServer::Seal { sealed, .. } = job.order else { return None };
+        let chunk = sealed.chunk;
+        // The records need not enter the journal: the sidecar is about to decide.
+        let records = self.end_stream(chunk);
+        let replica = self.replicas.get(&chunk)?;
+        if replica.length < sealed.length {
+            reached!("seal.short_replica");
+            if !records.is_empty() {
+                self.log(job.volume, records, Waiter::Nobody, false);
+            }
+            return self.seal_failed(chunk, "it is shorter than what was sealed");
+        }
+        if replica.length > sealed.length && sealed.length % BLOCK_BYTES != 0 {
+            reached!("seal.cut_in_block");
+            let path = names::data(job.volume, self.cluster, chunk);
+            let offset = sealed.length / BLOCK_BYTES * BLOCK_BYTES;
+            let length = (sealed.length - offset) as u32;
+            job.phase = Phase::ReadingCut;
+            self.job_disk(&job, DiskRequest::Read { path, offset, length });
+            return Some(job);
+        }
+        self.write_sidecar(job, None)
+    }
+
+    fn write_sidecar(&mut self, mut job: Job, last: Option<u32>) -> Option<Job> {
+        let ToServer::Seal { sealed, .. } = job.order else { return None };
+        let chunk = sealed.chunk;
+        let mut blocks = self.replicas.get(&chunk)?.unsealed.as_ref()?.crcs.clone();
+        match last {
+            Some(crc) => {
+                blocks.truncate((sealed.length / BLOCK_BYTES) as usize);
+                blocks.push(crc);
+            }
+            None => blocks.truncate(sealed.length.div_ceil(BLOCK_BYTES) as usize),
+        }
+        if whole_crc(&blocks, sealed.length) != Some(sealed.crc) {
+            reached!("seal.other_bytes");
+            return self.seal_failed(chunk, "its bytes are not those that were sealed");
+        }
+        let (volume, cluster) = (job.volume, self.cluster);
+        let sidecar = Sidecar { cluster, sealed, blocks };
+        let new = names::staged_meta(volume, cluster, chunk);
+        let data = alloc::vec![Bytes::from(sidecar.encode())];
+        job.script.attempt(DiskRequest::Remove(new.clone()));
+        job.script.step(DiskRequest::Write { path: new.clone(), offset: 0, data, create: true });
+        job.script.step(DiskRequest::Sync(new.clone()));
+        job.script.step(DiskRequest::Rename { from: new, to: names::meta(volume, cluster, chunk) });
+        job.script.step(DiskRequest::SyncDir(names::dir(volume, chunk)));
+        let path = names::data(volume, cluster, chunk);
+        job.script.step(DiskRequest::Truncate { path: path.clone(), length: sealed.length });
+        job.script.step(DiskRequest::Sync(path));
+        job.table = sidecar.blocks;
+        job.phase = Phase::Finishing;
+        self.seal_script(job, None)
+    }
+
+    fn finish_seal(&mut self, job: &Job) -> Option<Job> {
+        let ToServer::Seal { sealed, .. } = job.order else { return None };
+        self.become_sealed(job.volume, &sealed, job.table.clone());
+        None
+    }
+
+    /// The chunk's files are in place and durable.
+    pub(super) fn become_sealed(&mut self, volume: u16, sealed: &SealedChunk, table: alloc::vec::Vec<u32>) {
+        let chunk = sealed.chunk;
+        let generation = self.next_generation();
+        self.volume_mut(volume).dirs.insert(chunk.0 as u8);
+        self.open.remove(&chunk);
+        self.replicas.insert(chunk, Replica::sealed(volume, generation, sealed));
+        self.tables.put(chunk, table);
+        self.log(volume, alloc::vec![Record::Forget { chunk }], Waiter::Nobody, false);
+        self.tell_changed(chunk);
+    }
+
+    fn seal_failed(&mut self, chunk: ChunkId, why: &str) -> Option<Job> {
+        self.mark_damaged(chunk, why);
+        None
+    }
+
+    /// The replica is not here.
+    pub(super) fn tell_gone(&mut self, chunk: ChunkId, version: ChunkVersion, volume: Option<u16>) {
+        let volume = volume.map_or_else(Default::default, |index| self.volume(index).identity.volume);
+        let state = ReplicaState::Gone;
+        let report = ReplicaReport { chunk, volume, version, length: 0, crc: 0, state };
+        self.tell_master(FromServer::ReplicaChanged(report));
+    }
+}

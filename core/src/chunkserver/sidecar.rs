@@ -1,0 +1,118 @@
+//! The sidecar of a sealed chunk: what it must be, and a checksum for each block of it.
+//!
+//! A sidecar takes its name only when the bytes that it describes are durable, so "the sidecar is there" means "the
+//! chunk is sealed". Format: `magic (8) | version (4) | bincode body | crc32 (4)`, see `docs/on-disk.md`.
+
+use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
+
+use crate::codec;
+use crate::id::ClusterId;
+use crate::message::SealedChunk;
+use crate::payload::{BLOCK_BYTES, combine};
+
+const MAGIC: &[u8; 8] = b"CAIRNSUM";
+const VERSION: u32 = 1;
+/// Enough for the largest chunk: 16,384 blocks.
+const LIMIT: usize = 256 * 1024;
+
+/// A sidecar's contents.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Sidecar {
+    pub(super) cluster: ClusterId,
+    pub(super) sealed: SealedChunk,
+    /// CRC32 of each 64 KiB block, the last one of what there is.
+    pub(super) blocks: Vec<u32>,
+}
+
+/// Why bytes are not a sidecar.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum SidecarError {
+    #[error("not a sidecar (wrong magic)")]
+    Magic,
+    #[error("sidecar format version {0} is not known to this release")]
+    Version(u32),
+    #[error("sidecar is damaged")]
+    Damaged,
+}
+
+impl Sidecar {
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut bytes = MAGIC.to_vec();
+        bytes.extend_from_slice(&VERSION.to_le_bytes());
+        bytes.extend_from_slice(&codec::encode(self));
+        let crc = crc32fast::hash(&bytes);
+        bytes.extend_from_slice(&crc.to_le_bytes());
+        bytes
+    }
+
+    pub(super) fn decode(bytes: &[u8]) -> Result<Sidecar, SidecarError> {
+        if bytes.len() < 16 {
+            return Err(SidecarError::Damaged);
+        }
+        if &bytes[..8] != MAGIC {
+            return Err(SidecarError::Magic);
+        }
+        let (rest, crc) = bytes.split_at(bytes.len() - 4);
+        if crc != crc32fast::hash(rest).to_le_bytes() {
+            return Err(SidecarError::Damaged);
+        }
+        let version = u32::from_le_bytes([bytes[8], bytes[9], bytes[10], bytes[11]]);
+        if version != VERSION {
+            return Err(SidecarError::Version(version));
+        }
+        let sidecar = codec::decode::<Sidecar, LIMIT>(&rest[12..]).map_err(|_| SidecarError::Damaged)?;
+        let whole = whole_crc(&sidecar.blocks, sidecar.sealed.length);
+        (whole == Some(sidecar.sealed.crc)).then_some(sidecar).ok_or(SidecarError::Damaged)
+    }
+}
+
+/// CRC32 of `length` bytes, joined from their blocks'; `None` if there are not as many blocks as that length has.
+pub(super) fn whole_crc(blocks: &[u32], length: u64) -> Option<u32> {
+    if blocks.len() as u64 != length.div_ceil(BLOCK_BYTES) {
+        return None;
+    }
+    let mut left = length;
+    Some(blocks.iter().fold(0, |crc, block| {
+        let size = left.min(BLOCK_BYTES);
+        left -= size;
+        combine(crc, *block, size)
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::{ChunkId, ChunkVersion};
+    use alloc::vec;
+
+    fn sample() -> Sidecar {
+        let bytes = vec![7_u8; 70_000];
+        let blocks = vec![crc32fast::hash(&bytes[..65_536]), crc32fast::hash(&bytes[65_536..])];
+        let crc = crc32fast::hash(&bytes);
+        let sealed = SealedChunk { chunk: ChunkId(3), version: ChunkVersion(2), length: 70_000, crc };
+        Sidecar { cluster: ClusterId(9), sealed, blocks }
+    }
+
+    #[test]
+    fn a_sidecar_comes_back_and_every_flipped_bit_is_noticed() {
+        let bytes = sample().encode();
+        assert_eq!(Sidecar::decode(&bytes), Ok(sample()));
+        for bit in 0..bytes.len() * 8 {
+            let mut damaged = bytes.clone();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            assert!(Sidecar::decode(&damaged).is_err(), "bit {bit}");
+        }
+        for cut in 0..bytes.len() {
+            assert!(Sidecar::decode(&bytes[..cut]).is_err(), "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn a_sidecar_is_the_documented_bytes() {
+        let sealed = SealedChunk { chunk: ChunkId(0x0102), version: ChunkVersion(2), length: 0, crc: 0 };
+        let bytes = Sidecar { cluster: ClusterId(0x0a0b), sealed, blocks: Vec::new() }.encode();
+        let hex: alloc::string::String = bytes.iter().map(|b| alloc::format!("{b:02x}")).collect();
+        insta::assert_snapshot!(hex);
+    }
+}

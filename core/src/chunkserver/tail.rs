@@ -1,0 +1,244 @@
+//! The end of recovery: each unsealed replica's bytes against what the journal promised, and what each file becomes.
+
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::ToString;
+use alloc::vec::Vec;
+
+use super::Chunkserver;
+use super::fence::Tombstone;
+use super::job::data_of;
+use super::journal::Replayed;
+use super::names;
+use super::out::Then;
+use super::read::first_bad_block;
+use super::recovery::{Found, Recovery};
+use super::replica::{Replica, Unsealed};
+use crate::defect::Defect;
+use crate::disk::{DiskPath, DiskRequest, DiskResult};
+use crate::id::{ChunkId, ChunkVersion};
+use crate::machine::Level;
+use crate::message::{ReplicaState, SealedChunk};
+use crate::payload::{BLOCK_BYTES, MAX_PAYLOAD};
+use crate::reached;
+
+/// The replica whose bytes are being read.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Tail {
+    chunk: ChunkId,
+    offset: u64,
+}
+
+/// Whether a chunk's sidecar makes it a sealed one in spite of what the journal says.
+fn is_sealed(found: &Found, replayed: Option<&Replayed>) -> bool {
+    let version = found.sidecar.as_ref().map(|s| s.sealed.version);
+    version.is_some_and(|v| replayed.is_none_or(|r| v > r.grant.version))
+}
+
+impl Chunkserver {
+    /// Looks at the next unsealed replica.
+    pub(super) fn next_tail(&mut self, index: u16, r: &mut Recovery) {
+        let after = r.tail.take().map(|tail| tail.chunk);
+        let truncates = self.setup.defects.has(Defect::TruncateDamage);
+        loop {
+            let from = after
+                .max(r.tail.take().map(|t| t.chunk))
+                .map_or(core::ops::Bound::Unbounded, core::ops::Bound::Excluded);
+            let next = r.replay.replicas.range_mut((from, core::ops::Bound::Unbounded)).next();
+            let Some((chunk, replayed)) = next else { return self.start_repairs(index, r) };
+            let chunk = *chunk;
+            r.tail = Some(Tail { chunk, offset: 0 });
+            let found = r.files.entry(chunk).or_default();
+            if is_sealed(found, Some(replayed)) || r.broken.contains_key(&chunk) || replayed.length == 0 {
+                continue;
+            }
+            let have = found.data.unwrap_or(0);
+            if have < replayed.length {
+                reached!("recovery.short_replica");
+                if truncates {
+                    cut(replayed, have / BLOCK_BYTES);
+                } else {
+                    let why = format!("{have} bytes are there, {} were promised", replayed.length);
+                    r.broken.insert(chunk, why);
+                }
+                continue;
+            }
+            return self.read_tail(index, r);
+        }
+    }
+
+    fn read_tail(&mut self, index: u16, r: &Recovery) {
+        let Some(tail) = r.tail else { return };
+        let length = r.replay.replicas.get(&tail.chunk).map_or(0, |p| p.length);
+        let path = names::data(index, self.volume(index).identity.cluster, tail.chunk);
+        let (offset, length) = (tail.offset, (length - tail.offset).min(u64::from(MAX_PAYLOAD)) as u32);
+        self.out.disk(DiskRequest::Read { path, offset, length }, Then::Recovery { volume: index, tag: 0 });
+    }
+
+    pub(super) fn on_tail_read(&mut self, index: u16, r: &mut Recovery, result: DiskResult) {
+        let Some(tail) = r.tail.as_mut() else { return };
+        let Some(replayed) = r.replay.replicas.get_mut(&tail.chunk) else { return };
+        let expected = (replayed.length - tail.offset).min(u64::from(MAX_PAYLOAD));
+        let why = match data_of(result) {
+            Err(error) => Some(error.to_string()),
+            Ok(payload) => first_bad_block(&payload, expected, &replayed.crcs).map(|offset| {
+                reached!("recovery.bad_block");
+                if self.setup.defects.has(Defect::TruncateDamage) {
+                    cut(replayed, offset / BLOCK_BYTES);
+                }
+                format!("block at offset {offset} fails its checksum")
+            }),
+        };
+        tail.offset += expected;
+        match why {
+            Some(why) => {
+                if !self.setup.defects.has(Defect::TruncateDamage) {
+                    r.broken.insert(tail.chunk, why);
+                }
+                self.next_tail(index, r);
+            }
+            None if tail.offset >= replayed.length => self.next_tail(index, r),
+            None => self.read_tail(index, r),
+        }
+    }
+
+    /// Steps that cut what was never promised and put aside what promised nothing.
+    pub(super) fn plan_repairs(&mut self, index: u16, r: &mut Recovery) {
+        let cluster = self.volume(index).identity.cluster;
+        let mut orphans = Vec::new();
+        for (chunk, found) in &r.files {
+            let replayed = r.replay.replicas.get(chunk);
+            let length = match (is_sealed(found, replayed), &found.sidecar, replayed) {
+                (true, Some(sidecar), Some(_)) => sidecar.sealed.length,
+                (false, _, Some(replayed)) if !r.broken.contains_key(chunk) => replayed.length,
+                (false, _, None) if !found.meta => {
+                    orphans.push(*chunk);
+                    continue;
+                }
+                _ => continue,
+            };
+            if found.data.is_some_and(|data| data > length) {
+                reached!("recovery.cut_unpromised");
+                let path = names::data(index, cluster, *chunk);
+                r.script.step(DiskRequest::Truncate { path: path.clone(), length });
+                r.script.step(DiskRequest::Sync(path));
+            }
+        }
+        for chunk in orphans {
+            reached!("recovery.orphan");
+            r.files.remove(&chunk);
+            let number = self.volume(index).quarantine_number;
+            self.volume_mut(index).quarantine_number += 1;
+            let to = names::quarantined(index, &names::file_name(cluster, chunk), number, false);
+            let due = self.now + crate::config::ms(self.setup.config.quarantine_ms);
+            self.purges.push_back((due, to.clone()));
+            r.script.attempt(DiskRequest::Rename { from: names::data(index, cluster, chunk), to });
+        }
+    }
+
+    /// Takes a volume's replicas and tombstones into service.
+    pub(super) fn install_recovered(&mut self, index: u16, r: Recovery) {
+        for (chunk, (version, session)) in &r.replay.tombstones {
+            let tombstone = Tombstone { version: *version, session: *session, volume: index, kept: true };
+            self.tombstones.insert(*chunk, tombstone);
+        }
+        let mut replayed = r.replay.replicas;
+        let mut forgets = Vec::new();
+        for (chunk, found) in r.files {
+            let unsealed = replayed.remove(&chunk);
+            let marked = r.replay.damaged.get(&chunk).copied();
+            let had_journal = unsealed.is_some();
+            let replica = match unsealed {
+                Some(unsealed) if !is_sealed(&found, Some(&unsealed)) => {
+                    let broken = r.broken.get(&chunk);
+                    if let Some(why) = broken {
+                        let text = format!("volume {index}: {chunk} does not keep its promise: {why}");
+                        self.out.note(Level::Alarm, text);
+                    }
+                    let damaged = broken.is_some() || marked == Some(unsealed.grant.version);
+                    self.fenced_by_restart(index, unsealed, damaged)
+                }
+                _ => {
+                    if had_journal {
+                        reached!("recovery.sealed_before_forgotten");
+                        forgets.push(chunk);
+                    }
+                    self.recovered_sealed(index, chunk, &found, had_journal, marked)
+                }
+            };
+            self.install(index, chunk, replica);
+        }
+        for chunk in forgets {
+            self.forget_in_journal(index, chunk);
+        }
+    }
+
+    fn fenced_by_restart(&mut self, volume: u16, replayed: Replayed, damaged: bool) -> Replica {
+        let state = if damaged { ReplicaState::Damaged } else { ReplicaState::Fenced };
+        let version = replayed.grant.version;
+        let unsealed = Unsealed {
+            grant: replayed.grant,
+            position: replayed.position,
+            writer: replayed.writer,
+            fence: replayed.fence,
+            fence_kept: replayed.fence.is_some(),
+            opened_kept: true,
+            crcs: replayed.crcs,
+            record: replayed.record,
+            stream: None,
+        };
+        let generation = self.next_generation();
+        let (length, unsealed) = (replayed.length, Some(Box::new(unsealed)));
+        Replica { volume, version, state, length, crc: 0, generation, unsealed }
+    }
+
+    fn recovered_sealed(
+        &mut self,
+        index: u16,
+        chunk: ChunkId,
+        found: &Found,
+        was_cut: bool,
+        marked: Option<ChunkVersion>,
+    ) -> Replica {
+        let unknown = SealedChunk { chunk, version: ChunkVersion(0), length: 0, crc: 0 };
+        let sealed = found.sidecar.as_ref().map_or(unknown, |s| s.sealed);
+        let generation = self.next_generation();
+        let mut replica = Replica::sealed(index, generation, &sealed);
+        let fits = found.data.is_some_and(|d| d == sealed.length || (was_cut && d > sealed.length));
+        if found.sidecar.is_none() || !fits || marked == Some(sealed.version) {
+            let text = format!("volume {index}: {chunk} {} is damaged", sealed.version);
+            self.out.note(Level::Alarm, text);
+            self.damage_found += 1;
+            replica.state = ReplicaState::Damaged;
+        }
+        replica
+    }
+
+    /// One replica of a chunk on each server: of two, after a copy that a crash interrupted, the better one stays.
+    fn install(&mut self, index: u16, chunk: ChunkId, replica: Replica) {
+        let rank = |r: &Replica| (r.state == ReplicaState::Sealed, r.version, r.length);
+        let Some(other) = self.replicas.get(&chunk) else {
+            self.replicas.insert(chunk, replica);
+            return;
+        };
+        reached!("recovery.two_replicas");
+        let loser = if rank(&replica) > rank(other) { other.volume } else { index };
+        if loser != index {
+            self.replicas.insert(chunk, replica);
+        }
+        let mut steps = self.quarantine_steps(chunk, loser, false);
+        while let Some(request) = steps.next() {
+            if matches!(request, DiskRequest::Rename { .. }) {
+                self.out.disk(request, Then::Nothing);
+            }
+        }
+        self.out.disk(DiskRequest::SyncDir(DiskPath::new(loser, "quarantine")), Then::Nothing);
+        self.forget_in_journal(loser, chunk);
+    }
+}
+
+/// Planted defect: damage below the promise is cut away as if it had never been promised.
+fn cut(replayed: &mut Replayed, blocks: u64) {
+    replayed.length = blocks * BLOCK_BYTES;
+    replayed.crcs.truncate(blocks as usize);
+}

@@ -1,0 +1,196 @@
+//! A volume: whose it is, whether it can be used, and how much room it has.
+
+use alloc::collections::BTreeSet;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use super::identity::Identity;
+use super::journal::Journal;
+use super::out::Then;
+use super::script::Script;
+use super::{Chunkserver, replica};
+use crate::disk::{DiskError, DiskOk, DiskRequest, DiskResult};
+use crate::id::{ChunkId, Incarnation, VolumeId};
+use crate::machine::Level;
+use crate::message::{FromServer, ReplicaState, VolumeStatus};
+use crate::reached;
+
+/// Whether a volume can be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum VolumeState {
+    /// Its recovery is under way.
+    Starting,
+    Ready,
+    /// Nothing on it is used until the process restarts.
+    Failed(String),
+}
+
+/// One data directory.
+#[derive(Debug)]
+pub(super) struct Volume {
+    pub(super) identity: Identity,
+    pub(super) state: VolumeState,
+    pub(super) journal: Journal,
+    /// Steps of rewriting the journal, and what the journal is afterwards.
+    pub(super) switch: Option<(Script, (u64, u64, u64))>,
+    /// Steps of writing the cluster into the identity.
+    pub(super) adopting: Option<Script>,
+    /// Total and free bytes of the file system, once known.
+    pub(super) space: Option<(u64, u64)>,
+    /// Chunk directories that exist durably.
+    pub(super) dirs: BTreeSet<u8>,
+    /// The next number in the quarantine.
+    pub(super) quarantine_number: u64,
+}
+
+impl Volume {
+    pub(super) fn starting() -> Volume {
+        Volume {
+            identity: Identity::default(),
+            state: VolumeState::Starting,
+            journal: Journal::new(0, 0, 0, 0),
+            switch: None,
+            adopting: None,
+            space: None,
+            dirs: BTreeSet::new(),
+            quarantine_number: 1,
+        }
+    }
+
+    pub(super) fn is_ready(&self) -> bool {
+        self.state == VolumeState::Ready
+    }
+
+    /// Ready and part of a cluster.
+    pub(super) fn accepts(&self) -> bool {
+        self.is_ready() && self.identity.cluster.0 != 0
+    }
+}
+
+impl Chunkserver {
+    /// The index of a volume that is ready.
+    pub(super) fn volume_index(&self, id: VolumeId) -> Option<u16> {
+        self.volumes.iter().position(|v| v.is_ready() && v.identity.volume == id).map(|i| i as u16)
+    }
+
+    pub(super) fn volume(&self, index: u16) -> &Volume {
+        &self.volumes[usize::from(index)]
+    }
+
+    pub(super) fn volume_mut(&mut self, index: u16) -> &mut Volume {
+        &mut self.volumes[usize::from(index)]
+    }
+
+    /// What this server's promises on a volume hang on now.
+    pub(super) fn incarnation(&self, index: u16) -> Incarnation {
+        Incarnation {
+            volume: self.volume(index).identity.volume,
+            boot: self.setup.boot,
+            process: self.setup.process,
+        }
+    }
+
+    /// Bytes that a new chunk may take: free, less the reserve and what open chunks were promised.
+    pub(super) fn room(&self, index: u16) -> u64 {
+        let Some((_, free)) = self.volume(index).space else { return 0 };
+        let promised: u64 = self
+            .open
+            .iter()
+            .filter_map(|chunk| self.replicas.get(chunk))
+            .filter(|r| r.volume == index)
+            .filter_map(|r| r.unsealed.as_ref().map(|u| u.grant.capacity.saturating_sub(r.length)))
+            .sum();
+        free.saturating_sub(promised).saturating_sub(self.setup.config.reserve_bytes)
+    }
+
+    /// The volumes as the master sees them.
+    pub(super) fn volume_statuses(&self) -> Vec<VolumeStatus> {
+        (0..self.setup.volumes)
+            .filter(|index| self.volume(*index).identity.volume.0 != 0)
+            .map(|index| {
+                let volume = self.volume(index);
+                let free_bytes = if volume.is_ready() { self.room(index) } else { 0 };
+                VolumeStatus {
+                    volume: volume.identity.volume,
+                    total_bytes: volume.space.map_or(0, |(total, _)| total),
+                    free_bytes,
+                    writable: volume.accepts() && free_bytes > 0,
+                }
+            })
+            .collect()
+    }
+
+    /// Asks for the space of every usable volume.
+    pub(super) fn poll_space(&mut self) {
+        for volume in 0..self.setup.volumes {
+            if self.volume(volume).is_ready() {
+                self.out.disk(DiskRequest::Space { volume }, Then::Space { volume });
+            }
+        }
+    }
+
+    pub(super) fn on_space(&mut self, volume: u16, result: DiskResult) {
+        match result {
+            Ok(DiskOk::Space { total, free }) => self.volume_mut(volume).space = Some((total, free)),
+            Ok(_) => {}
+            Err(error) => self.out.note(Level::Warn, format!("volume {volume}: free space unknown: {error}")),
+        }
+    }
+
+    /// The volume's journal can't be trusted any more, so nothing on it can: its replicas are damaged until a restart
+    /// has looked again. Other volumes go on.
+    pub(super) fn fail_volume(&mut self, index: u16, what: &str, error: &DiskError) {
+        if matches!(self.volume(index).state, VolumeState::Failed(_)) {
+            return;
+        }
+        reached!("chunkserver.volume_failed");
+        let reason =
+            format!("volume {index}: {what}: {error}; it is out of use until the chunkserver restarts");
+        self.out.note(Level::Alarm, reason.clone());
+        self.volume_mut(index).state = VolumeState::Failed(reason);
+        let lost: Vec<ChunkId> =
+            self.replicas.iter().filter(|(_, r)| r.volume == index).map(|(chunk, _)| *chunk).collect();
+        for chunk in lost {
+            let disk = crate::error::ChunkError::Disk { chunk, error: error.to_string() };
+            self.fail_stream(chunk, disk);
+            self.mark_damaged_unlogged(chunk);
+            self.abort_job_on(chunk, index);
+        }
+        self.abort_jobs_of_volume(index);
+    }
+
+    /// Notes damage in memory, in the journal and at the master.
+    pub(super) fn mark_damaged(&mut self, chunk: ChunkId, why: &str) {
+        let Some(replica) = self.replicas.get(&chunk).filter(|r| r.state != ReplicaState::Damaged) else {
+            return;
+        };
+        let (volume, version) = (replica.volume, replica.version);
+        self.out.note(Level::Alarm, format!("{chunk} {version} on volume {volume} is damaged: {why}"));
+        self.mark_damaged_unlogged(chunk);
+        if self.volume(volume).is_ready() {
+            let records = alloc::vec![super::journal::Record::Damaged { chunk, version }];
+            self.log(volume, records, super::journal::Waiter::Nobody, true);
+        }
+    }
+
+    fn mark_damaged_unlogged(&mut self, chunk: ChunkId) {
+        if let Some(replica) = self.replicas.get_mut(&chunk) {
+            replica.state = ReplicaState::Damaged;
+            self.damage_found += 1;
+            self.tables.forget(chunk);
+            self.tell_changed(chunk);
+        }
+    }
+
+    /// Tells the master a replica's state.
+    pub(super) fn tell_changed(&mut self, chunk: ChunkId) {
+        if let Some(replica) = self.replicas.get_mut(&chunk) {
+            self.changes += 1;
+            self.changed_at.insert(chunk, self.changes);
+            let volume = self.volumes[usize::from(replica.volume)].identity.volume;
+            let report = replica::report(chunk, replica, volume);
+            self.tell_master(FromServer::ReplicaChanged(report));
+        }
+    }
+}
