@@ -55,7 +55,7 @@ impl<M: Machine> SimEnvironment<M> {
             return Poll::Pending;
         }
         let due = wake.is_some_and(|at| node.clock.read(now) >= at);
-        if (due && self.in_a_row >= FAIRNESS) || (due && node.mailbox.is_empty()) {
+        if due && (self.in_a_row >= FAIRNESS || node.mailbox.is_empty()) {
             self.in_a_row = 0;
             self.origin = None;
             return Poll::Ready(Next::Due);

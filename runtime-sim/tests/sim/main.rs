@@ -4,4 +4,5 @@
 mod disk;
 mod network;
 mod runs;
+mod smoke;
 mod toy;
