@@ -398,9 +398,9 @@ pub struct ClusterStatus {
     pub cluster: ClusterId,
     /// Every server heard of since the master's start.
     pub servers: Vec<ServerStatus>,
-    /// Files and directories, the trash not counted.
+    /// Files, the trash not counted.
     pub files: u64,
-    /// Directories among them.
+    /// Directories, the trash not counted.
     pub directories: u64,
     /// Entries of the trash.
     pub trash: u64,
