@@ -9,6 +9,8 @@ mod requests;
 mod retry;
 mod sources;
 mod stream;
+#[cfg(test)]
+mod tests;
 mod timers;
 mod writer;
 

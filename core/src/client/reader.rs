@@ -35,7 +35,8 @@ pub(super) struct ReadCall {
     pieces: Vec<Piece>,
     /// Bytes that arrived, by offset in the file.
     done: BTreeMap<u64, Bytes>,
-    locating: bool,
+    /// The offset for which the master is being asked.
+    locating: Option<u64>,
     retry_at: Option<Time>,
     attempt: u32,
     progress: Time,
@@ -85,7 +86,7 @@ impl ReadCall {
             cursor: range.start,
             pieces: Vec::new(),
             done: BTreeMap::new(),
-            locating: false,
+            locating: None,
             retry_at: None,
             attempt: 0,
             progress: now,
@@ -96,16 +97,21 @@ impl ReadCall {
 
     /// Does everything that can be done now.
     pub(super) fn pump(&mut self, cx: &mut Context<'_>, sources: &mut Sources) {
-        if self.gone || self.locating || self.retry_at.is_some_and(|at| at > cx.now) {
+        if self.gone || self.locating.is_some() || self.retry_at.is_some_and(|at| at > cx.now) {
             return;
         }
         if self.retry_at.take().is_some() {
             return self.locate(cx);
         }
+        // All that can go does, also past one that can't: each fresh location may serve only some of the pieces.
+        let mut stuck = None;
         for index in 0..self.pieces.len() {
             if self.pieces[index].flight.is_none() && !self.dispatch(cx, sources, index) {
-                return;
+                stuck = stuck.or(Some(index));
             }
+        }
+        if let Some(index) = stuck {
+            return self.start_over(cx, sources, index);
         }
         let limit = cx.config.parallel_reads.max(1) as usize;
         while self.cursor < self.end && self.pieces.len() < limit {
@@ -113,8 +119,9 @@ impl ReadCall {
                 return self.locate(cx);
             };
             self.cut(cx, extent);
-            if !self.dispatch(cx, sources, self.pieces.len() - 1) {
-                return;
+            let index = self.pieces.len() - 1;
+            if !self.dispatch(cx, sources, index) {
+                return self.start_over(cx, sources, index);
             }
         }
         self.finish(cx);
@@ -127,7 +134,8 @@ impl ReadCall {
         sources: &mut Sources,
         result: Result<MasterReply, ClientError>,
     ) {
-        self.locating = false;
+        // Pieces lower down may have failed since, so this is not always the lowest byte wanted now.
+        let Some(wanted) = self.locating.take() else { return };
         let plan = match result {
             Ok(MasterReply::Located(plan)) => plan,
             Ok(reply) => {
@@ -145,7 +153,6 @@ impl ReadCall {
             let path = String::from(&*self.path);
             return self.fail(cx, sources, ClientError::Master(MasterError::NotFound(path)));
         }
-        let wanted = self.wanted();
         let covers = |e: &ExtentPlan| (e.file_offset..e.file_offset + e.length).contains(&wanted);
         if !plan.extents.iter().any(covers) {
             let text = format!("{}: the master names no extent for offset {wanted}", self.path);
@@ -153,10 +160,12 @@ impl ReadCall {
         }
         sources.cache.insert(plan);
         for piece in self.pieces.iter_mut().filter(|p| p.flight.is_none()) {
-            if let Some(extent) = sources.cache.lookup(self.file, piece.at) {
+            if let Some(extent) = sources.cache.lookup(self.file, piece.at)
+                && !Arc::ptr_eq(&extent, &piece.extent)
+            {
                 piece.extent = extent;
+                piece.tried.clear();
             }
-            piece.tried.clear();
         }
         self.pump(cx, sources);
     }
@@ -247,8 +256,8 @@ impl ReadCall {
     }
 
     fn locate(&mut self, cx: &mut Context<'_>) {
-        self.locating = true;
         let offset = self.wanted();
+        self.locating = Some(offset);
         let body = MasterRequest::Locate {
             path: String::from(&*self.path),
             offset,
@@ -275,11 +284,10 @@ impl ReadCall {
         self.cursor += length;
     }
 
-    /// Sends a piece to the next replica. False if none is left: then the master is asked again after a pause.
+    /// Sends a piece to the next replica. False if none is left.
     fn dispatch(&mut self, cx: &mut Context<'_>, sources: &mut Sources, index: usize) -> bool {
         let piece = &mut self.pieces[index];
         let Some(replica) = sources.choose(cx, &piece.extent.replicas, &piece.tried) else {
-            self.start_over(cx, sources, index);
             return false;
         };
         let read = sources.take_off(self.call, &replica);
@@ -318,6 +326,7 @@ impl ReadCall {
         self.trouble = Some(ClientError::Unreadable { chunk, tried: piece.tried.len() as u32, last: why });
     }
 
+    /// No replica is left to try for a piece: after a pause the master is asked again.
     fn start_over(&mut self, cx: &mut Context<'_>, sources: &mut Sources, index: usize) {
         reached!("client.read_located_anew");
         let piece = &self.pieces[index];
