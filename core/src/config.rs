@@ -161,7 +161,7 @@ pub struct ClientConfig {
     pub quorum: u8,
     /// Chunk size of new files; 0 takes the master's.
     pub chunk_bytes: u64,
-    /// Durability of new files.
+    /// Durability of new files whose creator does not choose: the library passes it with each creation.
     pub durability: Durability,
 }
 

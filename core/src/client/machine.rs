@@ -16,7 +16,7 @@ use super::{ClientRequest, ClientResponse, ClientResult, ClientSetup};
 use crate::config::ClientConfig;
 use crate::defect::Defects;
 use crate::error::{ClientError, MasterError};
-use crate::id::{CallId, ClientId, Durability, FileId, HandleId, Peer, WriterId};
+use crate::id::{CallId, ClientId, FileId, HandleId, Peer, WriterId};
 use crate::machine::{Effects, Input, Machine, WakeReason};
 use crate::message::{AppendMessage, MasterReply, MasterRequest, Message, ReadMessage, StorageOptions};
 use crate::rng::Rng;
@@ -245,14 +245,11 @@ impl Client {
         true
     }
 
-    /// Fills in the client's settings where the caller has none.
+    /// Fills in the client's settings where the caller has none. Durability has no "unset": what the caller says holds.
     fn options(&self, mut options: StorageOptions) -> StorageOptions {
         let or = |value: u8, default: u8| if value == 0 { default } else { value };
         if options.chunk_bytes == 0 {
             options.chunk_bytes = self.config.chunk_bytes;
-        }
-        if options.replication == 0 && options.quorum == 0 && options.durability == Durability::default() {
-            options.durability = self.config.durability;
         }
         options.replication = or(options.replication, self.config.replication);
         options.quorum = or(options.quorum, self.config.quorum);

@@ -55,7 +55,7 @@ pub enum ClientRequest {
         replace: bool,
         /// Permission bits.
         mode: u16,
-        /// How it is stored; zeros take the client's, then the master's settings.
+        /// How it is stored; zeros take the client's, then the master's settings. The durability is as given.
         options: StorageOptions,
     },
     /// Appends to a created file; answered as soon as the window has room, in order. → [`ClientResponse::Done`]
