@@ -156,6 +156,7 @@ fn client(rng: &mut Rng, frame_bytes: u32) -> ClientConfig {
         read_bytes: 4096 << rng.below(5),
         parallel_reads: 1 + rng.below(6) as u32,
         cache_entries: 4 + rng.below(60) as u32,
+        keep_upload_ms: 1_000,
         durability: Durability::Sync,
         ..ClientConfig::default()
     }

@@ -59,6 +59,7 @@ pub(crate) fn shape() -> Shape {
             write_window_bytes: 65_536,
             frame_bytes: 8_192,
             read_bytes: 32_768,
+            keep_upload_ms: 800,
             ..ClientConfig::default()
         },
         latency_us: 200,
