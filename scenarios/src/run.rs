@@ -115,6 +115,11 @@ async fn story(world: World, plan: Plan, defects: Defects, violations: Violation
             Err(error) => violations.add("user", format!("a user's task ended: {error}")),
         }
     }
+    // Whoever walked away from a half-written file left its client running, which rightly keeps the upload alive.
+    for client in &cluster.clients {
+        world.kill(client.name());
+        world.restart(client.name());
+    }
     convergence::check(&cluster, &violations).await;
     settle(&cluster, &mut models, &violations).await;
     if !violations.any() {
