@@ -179,11 +179,7 @@ impl Tree {
             return Err(wrong);
         }
         if from == to {
-            return if replace || self.node(from) == Some(Node::Directory) {
-                Ok(())
-            } else {
-                Err(vec![Refusal::Exists])
-            };
+            return Ok(());
         }
         match (self.node(from), self.node(to)) {
             (_, None) => {}
