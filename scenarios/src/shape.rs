@@ -125,7 +125,7 @@ fn master(rng: &mut Rng, chunk_bytes: u64) -> MasterConfig {
         quorum: 0,
         chunk_bytes,
         min_free_bytes: 1 << 20,
-        step_budget: 1 + rng.below(50) as u32,
+        step_budget: 16 + rng.below(50) as u32,
     }
 }
 
