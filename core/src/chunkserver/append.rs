@@ -201,7 +201,7 @@ impl Chunkserver {
         if unsealed.position == 0 {
             stream.uncommitted.push_back((record, payload.end()));
         }
-        if let Some(next) = stream.downstream.clone() {
+        if let Some(next) = stream.downstream.clone().filter(|_| stream.passing) {
             let committed = stream.committed;
             self.out.send(next, AppendMessage::Data { chunk, version, writer, record, committed, payload });
         }

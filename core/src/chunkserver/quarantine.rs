@@ -97,8 +97,9 @@ impl Chunkserver {
         }
     }
 
+    /// Durably: a promise that came back without its file would be taken for damage.
     pub(super) fn forget_in_journal(&mut self, volume: u16, chunk: ChunkId) {
-        self.log(volume, alloc::vec![Record::Forget { chunk }], Waiter::Nobody, false);
+        self.log(volume, alloc::vec![Record::Forget { chunk }], Waiter::Nobody, true);
     }
 
     fn drop_done(&mut self, job: &Job, dropped: bool) -> Option<Job> {

@@ -34,7 +34,8 @@ impl Chunkserver {
         let Some(unsealed) = replica.unsealed.as_mut() else { return };
         let below = usize::from(unsealed.position) + 1;
         let Some(stream) = unsealed.stream.as_mut() else { return };
-        if stream.stopped || stream.downstream.as_ref() != Some(from) {
+        // A member that is in trouble itself still passes on what others hold.
+        if (stream.stopped && below == 1) || stream.downstream.as_ref() != Some(from) {
             return;
         }
         let staged = stream.staged_end;
@@ -122,7 +123,7 @@ impl Chunkserver {
             return;
         }
         if next == Some(server) {
-            stream.downstream = None;
+            stream.passing = false;
         }
         let upstream = stream.upstream.clone();
         self.out.send(upstream, AppendMessage::Failed { chunk, version, server, error });

@@ -56,6 +56,8 @@ pub(super) struct Stream {
     pub(super) upstream: Peer,
     /// Where records go next; `None` at the end of the pipeline or when that server is lost.
     pub(super) downstream: Option<Peer>,
+    /// Records are passed on; false once the next member failed, which may still tell what those behind it hold.
+    pub(super) passing: bool,
     /// Accepts no more records.
     pub(super) stopped: bool,
     /// The file is there: writes may start.
@@ -100,6 +102,7 @@ impl Stream {
         Stream {
             upstream,
             downstream,
+            passing: true,
             stopped: false,
             made: false,
             created: false,
@@ -121,7 +124,7 @@ impl Stream {
         let first_block = (payload.offset / BLOCK_BYTES) as u32;
         let mut crcs = Vec::with_capacity(payload.crcs.len());
         for ((start, length), piece) in pieces(payload.offset, payload.len()).zip(&payload.crcs) {
-            let joins = (payload.offset + start) % BLOCK_BYTES != 0;
+            let joins = !(payload.offset + start).is_multiple_of(BLOCK_BYTES);
             self.tail = if joins { combine(self.tail, *piece, length) } else { *piece };
             crcs.push(self.tail);
         }

@@ -188,8 +188,8 @@ impl Chunkserver {
 
     fn scrubber_pays(&mut self, volume: u16, bytes: u64) {
         let rate = self.setup.config.scrub_bytes_per_second;
-        if rate > 0 {
-            let nanos = bytes.max(READ_COST_MIN).saturating_mul(1_000_000_000) / rate;
+        let cost = bytes.max(READ_COST_MIN).saturating_mul(1_000_000_000);
+        if let Some(nanos) = cost.checked_div(rate) {
             self.scrubbers[usize::from(volume)].next = Some(self.now + Span(nanos));
         }
     }

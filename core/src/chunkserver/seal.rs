@@ -159,9 +159,11 @@ impl Chunkserver {
         let generation = self.next_generation();
         self.volume_mut(volume).dirs.insert(chunk.0 as u8);
         self.open.remove(&chunk);
-        self.replicas.insert(chunk, Replica::sealed(volume, generation, sealed));
+        let old = self.replicas.insert(chunk, Replica::sealed(volume, generation, sealed));
         self.tables.put(chunk, table);
-        self.log(volume, alloc::vec![Record::Forget { chunk }], Waiter::Nobody, false);
+        // The sidecar already overrules what the journal says about the unsealed replica, but not a note of damage.
+        let sync = old.is_some_and(|r| r.state == ReplicaState::Damaged);
+        self.log(volume, alloc::vec![Record::Forget { chunk }], Waiter::Nobody, sync);
         self.tell_changed(chunk);
     }
 

@@ -1,0 +1,7 @@
+//! Stories of three chunkservers, with a scripted master and writer.
+
+mod disk;
+mod settling;
+mod upkeep;
+mod world;
+mod writing;

@@ -1,0 +1,247 @@
+//! Copies, reads of damaged bytes, scrubbing, reports, drops.
+
+use super::world::*;
+use crate::config::ChunkserverConfig;
+use crate::error::ChunkError;
+use crate::id::*;
+use crate::message::*;
+
+fn copy(world: &World, node: usize, sealed: SealedChunk, sources: &[&str]) -> ToServer {
+    let sources = sources.iter().map(|s| Address::new(s)).collect();
+    ToServer::Copy { sealed, sources, volume: world.nodes[node].volumes[0] }
+}
+
+fn copy_outcome(world: &World, node: usize) -> Option<Option<alloc::string::String>> {
+    world.to_master.iter().rev().find_map(|(from, m)| match m {
+        FromServer::CopyDone { error, .. } if *from == node => Some(error.clone()),
+        _ => None,
+    })
+}
+
+fn last_report(world: &World, node: usize) -> alloc::vec::Vec<ReplicaReport> {
+    let found = world.to_master.iter().rev().find_map(|(from, m)| match m {
+        FromServer::BlockReport { replicas, .. } if *from == node => Some(replicas.clone()),
+        _ => None,
+    });
+    found.expect("a report")
+}
+
+#[test]
+fn a_corrupt_block_is_never_served_and_is_repaired_by_copy() {
+    let mut world = World::new();
+    let bytes = pattern(400_000);
+    world.write(5, &bytes);
+    let sealed = world.seal(&[0, 1, 2], 5, &bytes);
+    let path = world.nodes[0].disk.find("chunks/05/")[0].clone();
+    world.nodes[0].disk.flip(&path, 300_000);
+    assert_eq!(world.read(0, 5, V2, 0, 100_000).unwrap().bytes, bytes[..100_000], "other blocks are good");
+    let offset = 300_000 / 65_536 * 65_536;
+    let chunk = ChunkId(5);
+    assert_eq!(world.read(0, 5, V2, 290_000, 20_000), Err(ChunkError::DataCorrupt { chunk, offset }));
+    assert_eq!(world.state(0, 5), Some(ReplicaState::Damaged));
+    let order = copy(&world, 0, sealed, &["cs1", "cs2"]);
+    world.order(0, order);
+    world.run();
+    assert_eq!(copy_outcome(&world, 0), Some(None));
+    assert_eq!(world.read(0, 5, V2, 0, 400_000).unwrap().bytes, bytes);
+    assert_eq!(world.nodes[0].disk.find("quarantine/").len(), 2);
+    world.restart(0, true);
+    assert_eq!(world.read(0, 5, V2, 0, 400_000).unwrap().bytes, bytes);
+}
+
+#[test]
+fn a_copy_goes_on_at_another_source() {
+    let mut world = World::new();
+    let bytes = pattern(300_000);
+    world.write(5, &bytes);
+    let sealed = world.seal(&[1, 2], 5, &bytes);
+    let path = world.nodes[1].disk.find("chunks/05/")[0].clone();
+    world.nodes[1].disk.flip(&path, 1);
+    let order = copy(&world, 0, sealed, &["cs1", "cs2"]);
+    world.order(0, order);
+    world.run();
+    assert_eq!(copy_outcome(&world, 0), Some(None));
+    assert_eq!(world.read(0, 5, V2, 0, 300_000).unwrap().bytes, bytes);
+}
+
+#[test]
+fn a_copy_without_a_good_source_fails_and_leaves_nothing() {
+    let mut world = World::new();
+    world.write(5, b"bytes");
+    let other = sealed(5, b"other");
+    world.seal(&[1], 5, b"bytes");
+    let order = copy(&world, 0, SealedChunk { version: V2, ..other }, &["cs1"]);
+    world.fence(0, &world.grant(5, Durability::Sync).clone());
+    world.order(0, order);
+    world.run();
+    assert!(copy_outcome(&world, 0).unwrap().is_some());
+    assert_eq!(world.nodes[0].disk.find("staging/").len(), 0);
+    assert_eq!(world.state(0, 5), Some(ReplicaState::Fenced), "the old replica is untouched");
+}
+
+#[test]
+fn a_crash_at_every_step_of_a_copy_leaves_the_old_or_the_new_or_none() {
+    let bytes = pattern(100_000);
+    for stuck in [
+        "staging/",
+        "Rename",
+        "quarantine",
+        "SyncDir(DiskPath { volume: 0, name: \"chunks/05\"",
+        ".meta",
+        "Sync(",
+    ] {
+        for power in [false, true] {
+            let mut world = World::new();
+            world.write(5, &bytes);
+            let sealed = world.seal(&[0, 1, 2], 5, &bytes);
+            let path = world.nodes[0].disk.find("chunks/05/")[0].clone();
+            world.nodes[0].disk.flip(&path, 7);
+            let order = copy(&world, 0, sealed, &["cs1"]);
+            assert!(world.read(0, 5, V2, 0, 10).is_err());
+            world.nodes[0].stuck = Some(stuck);
+            world.order(0, order);
+            world.run();
+            world.restart(0, power);
+            if world.state(0, 5) == Some(ReplicaState::Sealed) {
+                assert_eq!(world.read(0, 5, V2, 0, 100_000).unwrap().bytes, bytes, "{stuck}");
+            }
+            let order = copy(&world, 0, sealed, &["cs1"]);
+            world.order(0, order);
+            world.run();
+            assert_eq!(copy_outcome(&world, 0), Some(None), "{stuck}");
+            assert_eq!(world.read(0, 5, V2, 0, 100_000).unwrap().bytes, bytes, "{stuck}");
+        }
+    }
+}
+
+#[test]
+fn the_scrubber_finds_a_flipped_bit() {
+    let mut world = World::new();
+    let bytes = pattern(200_000);
+    world.write(5, &bytes);
+    world.write(6, &bytes);
+    world.seal(&[0], 5, &bytes);
+    world.seal(&[0], 6, &bytes);
+    let path = world.nodes[0].disk.find("chunks/06/")[0].clone();
+    world.nodes[0].disk.flip(&path, 199_999);
+    world.pass(20_000);
+    assert_eq!(world.state(0, 5), Some(ReplicaState::Sealed));
+    assert_eq!(world.state(0, 6), Some(ReplicaState::Damaged));
+    assert_eq!(world.nodes[0].alarms.len(), 1);
+}
+
+#[test]
+fn a_file_removed_by_hand_is_noticed_by_the_report() {
+    let config = ChunkserverConfig { scrub_bytes_per_second: 0, ..ChunkserverConfig::default() };
+    let mut world = World::with(config);
+    world.write(5, b"here");
+    world.write(6, b"gone");
+    world.seal(&[0], 5, b"here");
+    world.seal(&[0], 6, b"gone");
+    let path = world.nodes[0].disk.find("chunks/06/")[0].clone();
+    world.nodes[0].disk.delete(&path);
+    world.pass(6_000);
+    let states: alloc::vec::Vec<_> = last_report(&world, 0).iter().map(|r| (r.chunk.0, r.state)).collect();
+    assert_eq!(states, [(5, ReplicaState::Sealed), (6, ReplicaState::Damaged)]);
+}
+
+#[test]
+fn an_ordered_check_reports_the_outcome() {
+    let mut world = World::new();
+    world.write(5, b"sound");
+    world.seal(&[0], 5, b"sound");
+    world.to_master.clear();
+    world.order(0, ToServer::Verify { chunk: ChunkId(5), version: V2 });
+    world.run();
+    let told = world.to_master.iter().any(|(_, m)| {
+        matches!(m, FromServer::ReplicaChanged(r) if r.chunk == ChunkId(5) && r.state == ReplicaState::Sealed)
+    });
+    assert!(told);
+}
+
+#[test]
+fn a_drop_goes_through_quarantine_and_only_the_unknown_stays() {
+    let config = ChunkserverConfig { quarantine_ms: 2_000, ..ChunkserverConfig::default() };
+    let mut world = World::with(config);
+    let volume = world.nodes[0].volumes[0];
+    for (chunk, reason) in [(5, DropReason::Reclaimed), (6, DropReason::Unknown)] {
+        world.write(chunk, b"bytes");
+        world.seal(&[0], chunk, b"bytes");
+        let chunk = ChunkId(chunk);
+        world.order(0, ToServer::Drop { chunk, version: V1, volume, reason });
+        world.run();
+        assert!(world.to_master.contains(&(0, FromServer::DropDone { chunk, version: V1, dropped: false })));
+        world.order(0, ToServer::Drop { chunk, version: V2, volume, reason });
+        world.run();
+        assert!(world.to_master.contains(&(0, FromServer::DropDone { chunk, version: V2, dropped: true })));
+    }
+    assert_eq!(world.nodes[0].machine.replicas().count(), 0);
+    assert_eq!(world.nodes[0].disk.find("quarantine/").len(), 4);
+    world.pass(4_000);
+    assert_eq!(world.nodes[0].disk.find("quarantine/").len(), 2);
+    world.restart(0, true);
+    world.pass(4_000);
+    assert_eq!(world.nodes[0].disk.find(".keep").len(), 2);
+    assert_eq!(world.nodes[0].machine.replicas().count(), 0);
+}
+
+#[test]
+fn the_journal_is_rewritten_and_keeps_every_promise() {
+    let config = ChunkserverConfig { journal_bytes: 2_000, ..ChunkserverConfig::default() };
+    let mut world = World::with(config);
+    let mut grants = alloc::vec::Vec::new();
+    for chunk in 1..=20 {
+        grants.push(world.write(chunk, &pattern(chunk as usize * 1_000)));
+        if chunk % 3 == 0 {
+            world.seal(&[0, 1, 2], chunk, &pattern(chunk as usize * 1_000));
+        }
+    }
+    let journals = world.nodes[0].disk.find("journal-");
+    assert_eq!(journals.len(), 1);
+    assert!(&*journals[0].name > "journal-00000000000000000001.log");
+    world.restart(0, true);
+    for grant in &grants {
+        let length = grant.chunk.0 * 1_000;
+        let expected = if grant.chunk.0 % 3 == 0 {
+            Vote::Superseded { version: V2 }
+        } else {
+            Vote::Prefix { length, crc: crc32fast::hash(&pattern(length as usize)) }
+        };
+        assert_eq!(world.fence(0, grant), expected);
+    }
+    assert!(world.nodes[0].alarms.is_empty());
+}
+
+#[test]
+fn too_many_reads_of_one_connection_are_refused() {
+    let config = ChunkserverConfig { reads_per_connection: 2, ..ChunkserverConfig::default() };
+    let mut world = World::with(config);
+    world.write(5, b"bytes");
+    world.seal(&[0], 5, b"bytes");
+    world.nodes[0].stuck = Some("Read {");
+    for read in 1..=3 {
+        let (chunk, version) = (ChunkId(5), V2);
+        world.client(0, ReadMessage::Request { read, chunk, version, offset: 0, length: 5 });
+    }
+    world.run();
+    let busy = world.to_client.iter().any(|m| {
+        matches!(m, Message::Read(ReadMessage::Reply { read: 3, result: Err(ChunkError::Busy(_)) }))
+    });
+    assert!(busy);
+}
+
+#[test]
+fn another_clusters_master_is_refused() {
+    let mut world = World::new();
+    let (session, heartbeat_ms, block_report_ms) = (SessionId(50), 1_000, 5_000);
+    world.restart(1, false);
+    world.lose(1, Peer::Dial(Address::new("master")));
+    // The answer to the next registration comes from elsewhere.
+    world.order(1, ToServer::Refused { reason: "another cluster".into() });
+    world.run();
+    assert!(world.nodes[1].halted.as_ref().unwrap().contains("another cluster"));
+    let cluster = ClusterId(1);
+    world.order(0, ToServer::Registered { cluster, session, heartbeat_ms, block_report_ms });
+    world.run();
+    assert!(world.nodes[0].halted.is_none(), "an answer that was not asked for changes nothing");
+}
