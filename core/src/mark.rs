@@ -88,6 +88,7 @@ pub const MARKS: &[&str] = &[
     "seal.damaged_vote",
     "seal.other_bytes",
     "seal.other_incarnation",
+    "seal.put_off",
     "seal.quorum_lost",
     "seal.short_replica",
     "servers.contender",

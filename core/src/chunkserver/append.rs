@@ -112,7 +112,7 @@ impl Chunkserver {
     }
 
     pub(super) fn on_created(&mut self, chunk: ChunkId, generation: u64, step: u8, result: DiskResult) {
-        if !self.op_ended(chunk, generation, result) {
+        if !self.op_ended(chunk, generation, result, matches!(step, 1 | 3)) {
             return;
         }
         let skip = self.setup.defects.has(Defect::SkipDirSync);
@@ -231,7 +231,7 @@ impl Chunkserver {
     }
 
     pub(super) fn on_appended(&mut self, chunk: ChunkId, generation: u64, record: u64, result: DiskResult) {
-        if !self.op_ended(chunk, generation, result) {
+        if !self.op_ended(chunk, generation, result, false) {
             return;
         }
         if let Some(stream) = self.stream(chunk, generation) {
@@ -274,7 +274,7 @@ impl Chunkserver {
         if let Some(stream) = self.stream(chunk, generation) {
             stream.syncing = false;
         }
-        if !self.op_ended(chunk, generation, result) {
+        if !self.op_ended(chunk, generation, result, true) {
             return;
         }
         let Some(replica) = self.replicas.get_mut(&chunk) else { return };
@@ -288,13 +288,16 @@ impl Chunkserver {
     }
 
     /// Counts a stream's disk operation as ended. False if the replica is no longer the one it was for, or it failed.
-    fn op_ended(&mut self, chunk: ChunkId, generation: u64, result: DiskResult) -> bool {
+    fn op_ended(&mut self, chunk: ChunkId, generation: u64, result: DiskResult, sync: bool) -> bool {
         let Some(stream) = self.stream(chunk, generation) else { return false };
         stream.busy -= 1;
         let Err(error) = result else { return true };
         if error == DiskError::NoSpace {
-            // What was promised is untouched: the replica can still vote.
+            // What was promised is untouched: the replica can still vote. A later sync would not save what this one lost.
             reached!("append.disk_full");
+            if sync {
+                stream.queue.clear();
+            }
             self.fail_stream(chunk, ChunkError::NoSpace);
         } else {
             // After a failed write or sync nobody knows what the page cache holds, so it is never tried again.

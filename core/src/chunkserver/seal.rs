@@ -5,6 +5,7 @@
 //! nothing of it was cut; after that it is the sealed one, and recovery cuts what the sidecar does not cover for as long
 //! as the journal has not forgotten.
 
+use alloc::format;
 use alloc::string::ToString;
 use bytes::Bytes;
 
@@ -15,7 +16,8 @@ use super::names;
 use super::replica::Replica;
 use super::sidecar::{Sidecar, whole_crc};
 use crate::disk::{DiskPath, DiskRequest};
-use crate::id::{ChunkId, ChunkVersion};
+use crate::id::{ChunkId, ChunkVersion, Durability};
+use crate::machine::Level;
 use crate::message::{FromServer, ReplicaReport, ReplicaState, SealedChunk, ToServer};
 use crate::payload::BLOCK_BYTES;
 use crate::reached;
@@ -53,12 +55,14 @@ impl Chunkserver {
         match (job.phase, event) {
             (Phase::Quieting, _) => {
                 job.phase = Phase::Syncing;
-                let path = names::data(job.volume, self.cluster, chunk);
                 if sealed.length == 0 {
                     // It may have been fenced before its file was made.
                     self.empty_file(&mut job, chunk);
                 }
-                job.script.step(DiskRequest::Sync(path));
+                // What was promised under `sync` is durable: another sync could only fail.
+                if self.unsynced_path(chunk).is_some() || self.is_async(chunk) {
+                    job.script.step(DiskRequest::Sync(names::data(job.volume, self.cluster, chunk)));
+                }
                 self.seal_script(job, None)
             }
             (Phase::ReadingCut, Event::Disk { result }) => match data_of(result) {
@@ -66,7 +70,7 @@ impl Chunkserver {
                     self.write_sidecar(job, Some(payload.crc()))
                 }
                 Ok(_) => self.seal_failed(chunk, "its file is shorter than what was promised"),
-                Err(error) => self.seal_failed(chunk, &error.to_string()),
+                Err(error) => self.seal_later(chunk, &error.to_string()),
             },
             (_, Event::Disk { result }) => self.seal_script(job, Some(result)),
             _ => Some(job),
@@ -85,22 +89,44 @@ impl Chunkserver {
             Ok(false) => Some(job),
             Ok(true) if job.phase == Phase::Syncing => self.seal_synced(job),
             Ok(true) => self.finish_seal(&job),
-            Err(error) => self.seal_failed(job.chunk, &error.to_string()),
+            Err(error) if job.phase == Phase::Syncing && self.is_async(job.chunk) => {
+                self.seal_failed(job.chunk, &format!("its bytes can't be synced: {error}"))
+            }
+            Err(error) => {
+                self.cut_to_sealed(&job);
+                self.seal_later(job.chunk, &error.to_string())
+            }
         }
+    }
+
+    /// The sidecar may be in place and the file cut: what is beyond the sealed length is not there any more.
+    fn cut_to_sealed(&mut self, job: &Job) {
+        let ToServer::Seal { sealed, .. } = job.order else { return };
+        let Some(replica) = self.replicas.get_mut(&job.chunk).filter(|_| job.phase == Phase::Finishing)
+        else {
+            return;
+        };
+        replica.length = sealed.length;
+        if let Some(unsealed) = replica.unsealed.as_mut() {
+            unsealed.crcs.clone_from(&job.table);
+        }
+    }
+
+    fn is_async(&self, chunk: ChunkId) -> bool {
+        let unsealed = self.replicas.get(&chunk).and_then(|r| r.unsealed.as_ref());
+        unsealed.is_some_and(|u| u.grant.durability == Durability::Async)
     }
 
     /// Everything written is durable: compares it with what was sealed.
     fn seal_synced(&mut self, mut job: Job) -> Option<Job> {
         let ToServer::Seal { sealed, .. } = job.order else { return None };
         let chunk = sealed.chunk;
-        // The records need not enter the journal: the sidecar is about to decide.
+        // Nobody waits for the records: the sidecar is about to decide. But it may fail to be written.
         let records = self.end_stream(chunk);
+        self.log(job.volume, records, Waiter::Nobody, false);
         let replica = self.replicas.get(&chunk)?;
         if replica.length < sealed.length {
             reached!("seal.short_replica");
-            if !records.is_empty() {
-                self.log(job.volume, records, Waiter::Nobody, false);
-            }
             return self.seal_failed(chunk, "it is shorter than what was sealed");
         }
         if replica.length > sealed.length && sealed.length % BLOCK_BYTES != 0 {
@@ -169,6 +195,18 @@ impl Chunkserver {
 
     fn seal_failed(&mut self, chunk: ChunkId, why: &str) -> Option<Job> {
         self.mark_damaged(chunk, why);
+        None
+    }
+
+    /// The disk refused a step. What was promised is as good as before, so the replica stays fenced and the master asks
+    /// again; bytes beyond the promise are in doubt and are let go.
+    fn seal_later(&mut self, chunk: ChunkId, why: &str) -> Option<Job> {
+        reached!("seal.put_off");
+        if let Some(stream) = self.replicas.get_mut(&chunk).and_then(|r| r.stream()) {
+            stream.queue.clear();
+        }
+        self.end_stream(chunk);
+        self.out.note(Level::Warn, format!("{chunk} can't be sealed yet: {why}"));
         None
     }
 

@@ -1,6 +1,7 @@
 //! Stories of three chunkservers, with a scripted master and writer.
 
 mod disk;
+mod faults;
 mod settling;
 mod upkeep;
 mod world;
