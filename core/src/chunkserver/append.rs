@@ -42,11 +42,15 @@ impl Chunkserver {
         let sane = members == grant.addresses.len()
             && (1..=members).contains(&usize::from(grant.quorum))
             && members <= usize::from(crate::config::MAX_REPLICATION)
-            && grant.capacity <= MAX_CHUNK_BYTES;
+            && grant.capacity <= MAX_CHUNK_BYTES
+            && chunk.0 < 1 << 62
+            && asked.0 < u32::MAX;
         let Some(member) = grant.members.get(usize::from(position)).filter(|_| sane) else {
             return Err(ChunkError::OutOfBounds(chunk));
         };
-        if member.server != self.server || grant.cluster != self.cluster || member.session != session {
+        let resumes = self.resumes(grant);
+        let this_session = member.session == session || resumes;
+        if member.server != self.server || grant.cluster != self.cluster || !this_session {
             reached!("append.open_of_another_session");
             return Err(ChunkError::WrongIncarnation(chunk));
         }
@@ -58,7 +62,7 @@ impl Chunkserver {
             reached!("append.tombstone_refused");
             return Err(ChunkError::Fenced { chunk, version: asked });
         }
-        if let Some(replica) = self.replicas.get(&chunk) {
+        if let Some(replica) = self.replicas.get(&chunk).filter(|_| !resumes) {
             reached!("append.opened_twice");
             return Err(ChunkError::WrongVersion { chunk, asked, have: replica.version });
         }
@@ -74,6 +78,15 @@ impl Chunkserver {
         Ok(volume)
     }
 
+    /// Planted defect: a replica of an open chunk goes on after a restart as if nothing had happened (rule 4).
+    fn resumes(&self, grant: &Grant) -> bool {
+        self.setup.defects.has(Defect::ResumeAfterRestart)
+            && self.replicas.get(&grant.chunk).is_some_and(|r| {
+                let unsealed = r.unsealed.as_ref().filter(|u| u.stream.is_none() && u.fence.is_none());
+                r.version == grant.version && r.state == ReplicaState::Fenced && unsealed.is_some()
+            })
+    }
+
     fn open_replica(&mut self, from: Peer, grant: Grant, position: u8, writer: WriterId, volume: u16) {
         let chunk = grant.chunk;
         let downstream = grant.addresses.get(usize::from(position) + 1).cloned().map(Peer::Dial);
@@ -83,6 +96,11 @@ impl Chunkserver {
         }
         let generation = self.next_generation();
         let stream = Stream::new(from, downstream, grant.members.len());
+        if let Some(replica) = self.replicas.get_mut(&chunk) {
+            replica.resume(generation, stream);
+            self.open.insert(chunk);
+            return;
+        }
         self.replicas.insert(chunk, Replica::open(volume, generation, grant, position, writer, stream));
         self.open.insert(chunk);
         self.touch(chunk);

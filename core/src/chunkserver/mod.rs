@@ -2,7 +2,7 @@
 //!
 //! Where to look: `append` and `ready` carry records down and READY up; `commit` groups journal writes; `fence`,
 //! `complete` and `seal` settle a chunk; `copy`, `scrub`, `report` and `quarantine` look after sealed ones; `recovery` and
-//! `tail` read the volumes after a start. Rules are numbered as in `docs/design/protocol.md`.
+//! `tail` read the volumes after a start. Rules are numbered as in `docs/design/chunk-protocol.md`.
 
 mod append;
 mod commit;

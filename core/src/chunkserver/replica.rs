@@ -185,6 +185,22 @@ impl Replica {
         }
     }
 
+    /// Only a planted defect comes here: appends go on where the journal ends.
+    pub(super) fn resume(&mut self, generation: u64, mut stream: Stream) {
+        let Some(unsealed) = self.unsealed.as_mut() else { return };
+        stream.made = true;
+        stream.created = true;
+        stream.next_record = unsealed.record + 1;
+        stream.staged_end = self.length;
+        stream.tail = match self.length % BLOCK_BYTES {
+            0 => 0,
+            _ => unsealed.crcs.last().copied().unwrap_or(0),
+        };
+        unsealed.stream = Some(stream);
+        self.generation = generation;
+        self.state = ReplicaState::Open;
+    }
+
     /// A sealed replica.
     pub(super) fn sealed(volume: u16, generation: u64, sealed: &SealedChunk) -> Replica {
         Replica {

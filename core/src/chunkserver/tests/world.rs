@@ -42,6 +42,7 @@ pub(super) struct World {
     next_conn: u64,
     next_session: u64,
     config: ChunkserverConfig,
+    defects: Defects,
     pub(super) to_master: Vec<(usize, FromServer)>,
     pub(super) to_client: Vec<Message>,
     /// Whether heartbeats are answered.
@@ -100,6 +101,7 @@ impl World {
             next_conn: 100,
             next_session: 1,
             config,
+            defects: Defects::none(),
             to_master: Vec::new(),
             to_client: Vec::new(),
             lease: true,
@@ -212,6 +214,15 @@ impl World {
     pub(super) fn client(&mut self, node: usize, message: impl Into<Message>) {
         let from = Peer::Conn(client_conn(node));
         self.queue.push_back((node, Input::Message { from, message: message.into() }));
+    }
+
+    /// All servers are rebuilt with a planted defect.
+    #[cfg(feature = "defects")]
+    pub(super) fn plant(&mut self, defects: Defects) {
+        self.defects = defects;
+        for node in 0..3 {
+            self.restart(node, false);
+        }
     }
 
     pub(super) fn lose(&mut self, node: usize, peer: Peer) {
@@ -348,7 +359,9 @@ impl World {
             n.boot += 1;
             n.disk.crash();
         }
-        n.machine = Chunkserver::new(setup(node, n.boot, n.process, &self.config));
+        let setup =
+            ChunkserverSetup { defects: self.defects, ..setup(node, n.boot, n.process, &self.config) };
+        n.machine = Chunkserver::new(setup);
         self.queue.push_back((node, Input::Wake));
         self.run();
         self.pass(200);

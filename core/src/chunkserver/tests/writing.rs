@@ -198,3 +198,36 @@ fn async_appends_sync_nothing() {
     world.restart(1, true);
     assert_eq!(world.fence(1, &first), Vote::OtherIncarnation);
 }
+
+#[cfg(feature = "defects")]
+mod planted {
+    use super::*;
+    use crate::defect::{Defect, Defects};
+
+    #[test]
+    fn unverified_reads_serve_rot() {
+        let mut world = World::new();
+        world.plant(Defects::one(Defect::NoReadVerify));
+        world.write(5, b"bytes");
+        world.seal(&[0], 5, b"bytes");
+        let path = world.nodes[0].disk.find("chunks/05/")[0].clone();
+        world.nodes[0].disk.flip(&path, 0);
+        assert_eq!(&world.read(0, 5, V2, 0, 5).unwrap().bytes[..], b"cytes");
+    }
+
+    #[test]
+    fn acks_before_the_sync_are_seen_by_the_first_story() {
+        for defect in [Defect::AckBeforeDataSync, Defect::AckBeforeJournalSync, Defect::CommitBelowQuorum] {
+            let mut world = World::new();
+            world.plant(Defects::one(defect));
+            let stuck = match defect {
+                Defect::AckBeforeJournalSync => "Sync(DiskPath { volume: 0, name: \"journal-",
+                _ => "Sync(DiskPath { volume: 0, name: \"chunks/05/",
+            };
+            world.nodes[1].stuck = Some(stuck);
+            world.nodes[2].stuck = Some(stuck);
+            world.write(5, b"one");
+            assert_eq!(world.committed(), 3, "{defect:?}");
+        }
+    }
+}
