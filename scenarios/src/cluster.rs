@@ -8,7 +8,7 @@ use cairn_core::id::{ChunkId, ChunkUuid};
 use cairn_core::master::Master;
 use cairn_core::message::{Grant, Identity, MasterReply, Message};
 use cairn_core::time::Span;
-use runtime_sim::{ClientHandle, Link, Options, World};
+use runtime_sim::{ClientHandle, DiskFaults, Link, Options, World};
 
 use crate::checker::health;
 use crate::nemesis::Target;
@@ -47,10 +47,16 @@ struct Memory {
 pub fn options(shape: &Shape) -> Options {
     Options {
         link: link(shape),
+        disk: disk(shape),
         clock_drift_ppm_max: shape.drift_ppm,
         simulated_limit: Span::from_ms(1_200_000),
         ..Options::default()
     }
+}
+
+/// How a shape's disks behave while nothing is wrong with them.
+pub(crate) fn disk(shape: &Shape) -> DiskFaults {
+    DiskFaults { slow_factor: shape.disk_slow_factor, ..DiskFaults::default() }
 }
 
 fn link(shape: &Shape) -> Link {

@@ -30,6 +30,8 @@ pub struct Shape {
     pub jitter_us: u64,
     /// Clocks drift by up to so much.
     pub drift_ppm: u32,
+    /// How many times slower than the fastest disks are: the slower, the more is under way when something goes wrong.
+    pub disk_slow_factor: u32,
 }
 
 /// A chunkserver's make-up.
@@ -66,6 +68,7 @@ impl Shape {
             latency_us: 50 + rng.below(1_000),
             jitter_us: rng.below(2_000),
             drift_ppm: rng.below(500) as u32,
+            disk_slow_factor: [1, 1, 8, 40][rng.below(4) as usize],
         }
     }
 
@@ -133,7 +136,7 @@ fn chunkserver(rng: &mut Rng) -> ChunkserverConfig {
     ChunkserverConfig {
         reserve_bytes: 1 << 20,
         quarantine_ms: 500 + rng.below(3_000),
-        scrub_bytes_per_second: 2 << 20,
+        scrub_bytes_per_second: 32 << 20,
         journal_bytes: 8192 << rng.below(5),
         reads_per_connection: 8 + rng.below(56) as u32,
         append_window_bytes: 1 << 20,

@@ -308,7 +308,8 @@ impl Writer {
     pub(super) fn on_peer_lost(&mut self, cx: &mut Context<'_>, peer: &Peer) {
         let mut lost = false;
         for index in 0..self.streams.len() {
-            let stream = &self.streams[index];
+            // Giving up may fail the writer, which then has no streams.
+            let Some(stream) = self.streams.get(index) else { break };
             if stream.phase == Phase::Writing && stream.is_primary(peer) {
                 reached!("client.primary_lost");
                 self.give_up_chunk(cx, index, None, format!("connection to {peer} was lost"));
@@ -323,7 +324,7 @@ impl Writer {
     pub(super) fn on_wake(&mut self, cx: &mut Context<'_>) {
         let limit = ms(cx.config.append_timeout_ms.max(1));
         for index in 0..self.streams.len() {
-            let stream = &self.streams[index];
+            let Some(stream) = self.streams.get(index) else { break };
             let stuck = stream.phase == Phase::Writing
                 && stream.sent > stream.committed
                 && cx.now >= stream.waiting_since + limit;

@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use cairn_core::id::{ChunkId, ChunkUuid, ChunkVersion, Durability};
 use cairn_core::message::{AppendMessage, Grant, MasterReply, MasterRequest, Message, ToServer};
+use cairn_core::time::Span;
+use runtime_sim::DamageKind;
 
 use crate::cluster::Cluster;
 use crate::violation::Violations;
@@ -12,6 +14,9 @@ const NAME: &str = "ack-durability";
 
 /// How many of an acknowledged range's last bytes are compared between the members.
 const TAIL_BYTES: u64 = 512;
+
+/// A volume that was emptied so shortly ago held what it had acknowledged.
+const WIPED_LATELY: Span = Span::from_ms(30_000);
 
 /// Grants that are remembered; older chunks have been settled long since.
 const GRANTS_KEPT: usize = 4_096;
@@ -61,13 +66,22 @@ fn check(cluster: &Cluster, grant: &Grant, end: u64) -> Result<(), String> {
     let start = end.saturating_sub(TAIL_BYTES);
     let mut tails: Vec<(String, Vec<u8>)> = Vec::new();
     let name = ChunkUuid::new(grant.cluster, grant.chunk).to_string();
-    let damaged: BTreeSet<String> = cluster
+    let now = cluster.world.now();
+    let wiped = cluster
+        .world
+        .damage_injected()
+        .into_iter()
+        .filter(|d| d.kind == DamageKind::Wipe && now.since(d.at) < WIPED_LATELY)
+        .map(|d| d.node);
+    let mut damaged: BTreeSet<String> = cluster
         .world
         .damage_standing()
         .into_iter()
         .filter(|d| d.path.contains(&name))
         .map(|d| d.node)
         .collect();
+    damaged.extend(wiped);
+    damaged.retain(|node| grant.addresses.iter().any(|a| *a.0 == **node));
     for address in &grant.addresses {
         if let Some(tail) = tail(cluster, &address.0, grant, start, (end - start) as usize) {
             tails.push((address.0.to_string(), tail));

@@ -3,11 +3,11 @@
 use runtime_sim::DiskFaults;
 
 use super::{Fault, Undo};
-use crate::cluster::Cluster;
+use crate::cluster::{self, Cluster};
 
 pub(super) fn strike(fault: &Fault, cluster: &Cluster) -> Undo {
     let node = cluster.resolve(fault.target());
-    let normal = DiskFaults::default();
+    let normal = cluster::disk(&cluster.shape);
     let faults = match fault {
         Fault::DiskErrors { read_per_million, write_per_million, sync_per_million, .. } => {
             cluster.note_disk_errors(&node);
@@ -22,7 +22,9 @@ pub(super) fn strike(fault: &Fault, cluster: &Cluster) -> Undo {
             cluster.note_disk_errors(&node);
             DiskFaults { capacity_bytes: 1, ..normal }
         }
-        Fault::SlowDisk { factor, .. } => DiskFaults { slow_factor: *factor, ..normal },
+        Fault::SlowDisk { factor, .. } => {
+            DiskFaults { slow_factor: factor.saturating_mul(normal.slow_factor).min(400), ..normal }
+        }
         _ => return Undo::Nothing,
     };
     set(cluster, &node, faults);
@@ -30,7 +32,7 @@ pub(super) fn strike(fault: &Fault, cluster: &Cluster) -> Undo {
 }
 
 pub(super) fn restore(cluster: &Cluster, node: &str) {
-    set(cluster, node, DiskFaults::default());
+    set(cluster, node, cluster::disk(&cluster.shape));
     if had_errors(cluster, node) && cluster.world.is_up(node) {
         // An operator replaces the cable and starts the server again.
         cluster.world.kill(node);

@@ -2,7 +2,9 @@
 
 use scenarios::nemesis::Target;
 
-use super::stage::{CHUNK, content, tell};
+use scenarios::workload::operation::Outcome;
+
+use super::stage::{CHUNK, content, shape, tell, tell_on};
 
 #[test]
 fn the_primary_dies_in_the_middle_of_a_stream_and_no_byte_is_lost_or_doubled() {
@@ -123,5 +125,32 @@ fn a_reader_turns_to_another_replica_when_its_server_freezes() {
         stage.world.pause(&frozen);
         stage.expect("/f", content(1, 4 * CHUNK)).await;
         stage.world.resume(&frozen);
+    });
+}
+
+#[test]
+fn a_writer_that_gives_up_with_two_chunks_under_way_says_so_once() {
+    let mut patient = shape();
+    patient.client.append_timeout_ms = 2_000;
+    patient.client.operation_deadline_ms = 2_000;
+    tell_on(17, patient, true, |stage| async move {
+        let file = content(1, 2 * CHUNK);
+        let handle = stage.create("/f").await;
+        stage.write(handle, file, 0, CHUNK - 9_000).await;
+        let others: Vec<String> =
+            stage.cluster.node_names().into_iter().filter(|n| !n.starts_with("client")).collect();
+        stage.pass(100).await;
+        for server in &others {
+            let slow = runtime_sim::Link { latency_us: 3_000_000, ..Default::default() };
+            stage.world.set_link(server, "client0", slow);
+        }
+        stage.write(handle, file, CHUNK - 9_000, CHUNK + 9_000).await;
+        stage.pass(20_000).await;
+        stage.world.heal_all();
+        let closed = stage.cluster.clients[0].call(cairn_core::client::ClientRequest::Close { handle }).await;
+        assert!(closed.is_err(), "{closed:?}");
+        let missing =
+            stage.perform(&scenarios::workload::operation::Operation::Get { path: "/f".into() }).await;
+        assert!(matches!(missing, Outcome::Refused(_)), "{missing:?}");
     });
 }

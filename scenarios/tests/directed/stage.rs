@@ -65,6 +65,7 @@ pub(crate) fn shape() -> Shape {
         latency_us: 200,
         jitter_us: 100,
         drift_ppm: 100,
+        disk_slow_factor: 1,
     }
 }
 
