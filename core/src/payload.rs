@@ -65,9 +65,9 @@ impl Payload {
         let crcs = pieces(offset, length)
             .enumerate()
             .map(|(i, (at, piece))| {
-                let whole_start = at == 0 && offset % BLOCK_BYTES != 0 && offset != self.offset;
+                let whole_start = at == 0 && !offset.is_multiple_of(BLOCK_BYTES) && offset != self.offset;
                 let end = offset + at + piece;
-                let cut_end = end % BLOCK_BYTES != 0 && end != self.end();
+                let cut_end = !end.is_multiple_of(BLOCK_BYTES) && end != self.end();
                 if whole_start || cut_end {
                     crc32fast::hash(&bytes[at as usize..(at + piece) as usize])
                 } else {

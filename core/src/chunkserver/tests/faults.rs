@@ -2,7 +2,6 @@
 
 use super::world::*;
 use crate::disk::DiskError;
-use crate::id::*;
 use crate::message::*;
 
 fn io() -> DiskError {
