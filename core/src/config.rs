@@ -100,7 +100,8 @@ pub struct ChunkserverConfig {
     pub journal_bytes: u64,
     /// Reads under way at once for one connection; more are answered `Busy`.
     pub reads_per_connection: u32,
-    /// Bytes staged but not yet READY, for one open chunk; the window that a writer may fill.
+    /// Bytes staged but not yet READY, for one open chunk. Writers are paced to fill no more than half of it beyond their
+    /// own window's size: at least twice [`ClientConfig::write_window_bytes`].
     pub append_window_bytes: u64,
     /// How long to wait before dialling the master again.
     pub reconnect_ms: u64,
@@ -120,7 +121,7 @@ impl Default for ChunkserverConfig {
             scrub_bytes_per_second: 8 * 1024 * 1024,
             journal_bytes: 64 * 1024 * 1024,
             reads_per_connection: 64,
-            append_window_bytes: 16 * 1024 * 1024,
+            append_window_bytes: 32 * 1024 * 1024,
             reconnect_ms: 1_000,
             copy_read_bytes: 1024 * 1024,
             copy_reads: 4,

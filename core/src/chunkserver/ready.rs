@@ -46,6 +46,7 @@ impl Chunkserver {
     }
 
     fn pass_ready(&mut self, chunk: ChunkId) {
+        let window = self.setup.config.append_window_bytes;
         let leased = self.lease_until().is_some_and(|until| self.now < until);
         let Some(replica) = self.replicas.get_mut(&chunk) else { return };
         let version = replica.version;
@@ -53,6 +54,9 @@ impl Chunkserver {
         let position = unsealed.position;
         let quorum = usize::from(unsealed.grant.quorum);
         let Some(stream) = unsealed.stream.as_mut() else { return };
+        if position == 0 && stream.stopped {
+            return;
+        }
         if position > 0 {
             let ends = stream.ends[usize::from(position)..].to_vec();
             let upstream = stream.upstream.clone();
@@ -61,7 +65,14 @@ impl Chunkserver {
         let mut ends: Vec<u64> = stream.ends.clone();
         ends.sort_unstable_by(|a, b| b.cmp(a));
         let short = usize::from(self.setup.defects.has(Defect::CommitBelowQuorum) && quorum > 1);
-        let end = ends[quorum - 1 - short];
+        let mut end = ends[quorum - 1 - short];
+        // Pacing: the writer's window opens only as far as the slowest member can follow, so that none is overrun while all
+        // are well. With trouble below, the quorum alone counts.
+        let paced = ends[ends.len() - 1].saturating_add(window / 2);
+        if !stream.trouble_below && paced < end {
+            let whole = stream.uncommitted.iter().take_while(|(_, at)| *at <= paced).last();
+            end = whole.map_or(stream.committed, |(_, at)| *at);
+        }
         if end <= stream.committed {
             return;
         }
@@ -125,8 +136,10 @@ impl Chunkserver {
         if next == Some(server) {
             stream.passing = false;
         }
+        stream.trouble_below = true;
         let upstream = stream.upstream.clone();
         self.out.send(upstream, AppendMessage::Failed { chunk, version, server, error });
+        self.pass_ready(chunk);
     }
 
     /// A connection of the data plane ended: streams from it stop, streams to it go on without it.
@@ -148,10 +161,12 @@ impl Chunkserver {
             {
                 reached!("append.downstream_lost");
                 stream.downstream = None;
+                stream.trouble_below = true;
                 let upstream = stream.upstream.clone();
                 let error = ChunkError::ReplicaLost { chunk, server };
                 let message = AppendMessage::Failed { chunk, version, server, error };
                 self.out.send(upstream, message);
+                self.pass_ready(chunk);
             }
         }
     }

@@ -58,6 +58,8 @@ pub(super) struct Stream {
     pub(super) downstream: Option<Peer>,
     /// Records are passed on; false once the next member failed, which may still tell what those behind it hold.
     pub(super) passing: bool,
+    /// A member further down was lost or is in trouble: the writer is not paced by it any more.
+    pub(super) trouble_below: bool,
     /// Accepts no more records.
     pub(super) stopped: bool,
     /// The file is there: writes may start.
@@ -103,6 +105,7 @@ impl Stream {
             upstream,
             downstream,
             passing: true,
+            trouble_below: false,
             stopped: false,
             made: false,
             created: false,

@@ -38,6 +38,8 @@ struct Volume {
 #[derive(Default)]
 struct Queue {
     waiting: VecDeque<(OpId, DiskRequest)>,
+    /// Files being written to. A second writer would only spin on the kernel's lock of the file.
+    writing: Vec<DiskPath>,
     idle: usize,
     closed: bool,
 }
@@ -94,6 +96,23 @@ impl Drop for Disks {
     }
 }
 
+impl Queue {
+    /// Takes out the first operation that need not wait for another.
+    fn next(&mut self) -> Option<(OpId, DiskRequest)> {
+        let writing = &self.writing;
+        let free = |request: &DiskRequest| match request {
+            DiskRequest::Write { path, .. } => !writing.contains(path),
+            _ => true,
+        };
+        let at = self.waiting.iter().position(|(_, request)| free(request))?;
+        let next = self.waiting.remove(at)?;
+        if let DiskRequest::Write { path, .. } = &next.1 {
+            self.writing.push(path.clone());
+        }
+        Some(next)
+    }
+}
+
 impl Volume {
     fn put(&self, op: OpId, request: DiskRequest) {
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
@@ -110,7 +129,7 @@ impl Volume {
             if queue.closed {
                 return None;
             }
-            if let Some((op, request)) = queue.waiting.pop_front() {
+            if let Some((op, request)) = queue.next() {
                 let also = same_sync(&mut queue.waiting, &request);
                 return Some((op, request, also));
             }
@@ -120,9 +139,21 @@ impl Volume {
         }
     }
 
+    /// Lets the next write to the same file go ahead.
+    fn written(&self, request: &DiskRequest) {
+        if let DiskRequest::Write { path, .. } = request {
+            let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+            queue.writing.retain(|other| other != path);
+            if queue.idle > 0 && !queue.waiting.is_empty() {
+                self.arrived.notify_one();
+            }
+        }
+    }
+
     fn work(&self, done: &Done) {
         while let Some((op, request, also)) = self.take() {
             let result = operation::carry_out(&self.files, &self.pool, &request);
+            self.written(&request);
             drop(request);
             for other in also {
                 done(other, result.clone());

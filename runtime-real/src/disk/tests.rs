@@ -112,3 +112,34 @@ fn waiting_syncs_of_one_file_share_a_call_and_others_stay() {
     assert_eq!(waiting.len(), 2);
     assert!(same_sync(&mut waiting, &DiskRequest::List(at("b"))).is_empty());
 }
+
+#[test]
+fn a_file_has_one_writer_at_a_time_and_others_go_ahead() {
+    let write = |name| DiskRequest::Write { path: at(name), offset: 0, data: Vec::new(), create: true };
+    let mut queue = Queue::default();
+    queue.waiting.extend([(OpId(1), write("a")), (OpId(2), write("a")), (OpId(3), write("b"))]);
+    assert_eq!(queue.next().map(|(op, _)| op), Some(OpId(1)));
+    assert_eq!(queue.next().map(|(op, _)| op), Some(OpId(3)));
+    assert_eq!(queue.next(), None);
+    queue.writing.clear();
+    assert_eq!(queue.next().map(|(op, _)| op), Some(OpId(2)));
+}
+
+#[test]
+fn many_writes_to_one_file_all_end() {
+    let mut bench = Bench::new();
+    let mut batch: Vec<_> = (0..200)
+        .map(|i| {
+            let data = vec![Bytes::from(vec![i as u8; 100])];
+            (OpId(i), DiskRequest::Write { path: at("f"), offset: i * 100, data, create: true })
+        })
+        .collect();
+    bench.disks.submit(&mut batch);
+    for _ in 0..200 {
+        let (_, result) = bench.ended.recv_timeout(Duration::from_secs(10)).expect("answered");
+        assert_eq!(result, Ok(DiskOk::Done));
+    }
+    bench.next = 200;
+    let back = bench.read("f", 0, 20_000);
+    assert!(back.iter().enumerate().all(|(i, byte)| usize::from(*byte) == i / 100));
+}
