@@ -61,7 +61,7 @@ ids! {
 impl ChunkVersion {
     /// The version that a seal of this one leads to.
     pub fn next(self) -> ChunkVersion {
-        ChunkVersion(self.0 + 1)
+        ChunkVersion(self.0.saturating_add(1))
     }
 }
 

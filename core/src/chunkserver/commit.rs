@@ -1,18 +1,22 @@
 //! Group commit: one journal write and one sync for whatever collected meanwhile.
 //!
 //! Crash safety: a waiter goes on only after its group's write (async) or sync (sync) succeeded. A failed write or sync
-//! is never retried: the volume is out of use, because what the file holds is then unknown. A rewritten journal is
+//! is never retried: the volume is out of use, because what the file holds is then unknown. Only a write that found no
+//! space is tried again: nothing of it was ever read or promised. A rewritten journal is
 //! complete and synced before it takes its name, and the old one is removed only after that name is durable, so at each
 //! moment the journal with the highest number is whole.
 
+use alloc::format;
 use alloc::vec::Vec;
 
 use super::Chunkserver;
 use super::journal::{self, Record, Waiter};
 use super::names;
 use super::out::Then;
+use super::script::Script;
 use crate::defect::Defect;
-use crate::disk::{DiskRequest, DiskResult};
+use crate::disk::{DiskError, DiskRequest, DiskResult};
+use crate::machine::Level;
 use crate::reached;
 
 impl Chunkserver {
@@ -43,6 +47,9 @@ impl Chunkserver {
     /// Called when a volume has been quiet.
     pub(super) fn mark_journals(&mut self) {
         for index in 0..self.setup.volumes {
+            if let Some((offset, bytes)) = self.volume_mut(index).journal.unblock() {
+                self.write_journal(index, offset, bytes);
+            }
             if self.volume(index).is_ready()
                 && !self.volume(index).journal.has_pending()
                 && let Some((offset, bytes)) = self.volume_mut(index).journal.mark()
@@ -63,8 +70,14 @@ impl Chunkserver {
         if !self.volume(index).is_ready() {
             return;
         }
-        if let Err(error) = result {
-            return self.fail_volume(index, "its journal can't be written", &error);
+        match result {
+            Ok(_) => {}
+            Err(DiskError::NoSpace) => {
+                reached!("chunkserver.journal_without_space");
+                self.out.note(Level::Warn, format!("volume {index}: no space for its journal; trying again"));
+                return self.volume_mut(index).journal.on_no_space();
+            }
+            Err(error) => return self.fail_volume(index, "its journal can't be written", &error),
         }
         let early = self.setup.defects.has(Defect::AckBeforeJournalSync);
         let (waiters, sync) = self.volume_mut(index).journal.on_written(early);
@@ -122,7 +135,7 @@ impl Chunkserver {
         let (pieces, end, next) =
             journal::whole_file(volume.identity.volume.0, volume.journal.next_index(), &records);
         volume.journal.rewriting = true;
-        volume.switch = Some((journal::install(index, number, pieces), (number, end, next)));
+        volume.switch = Some((journal::install(index, number, pieces), Some((number, end, next))));
         self.step_rewrite(index);
     }
 
@@ -133,7 +146,11 @@ impl Chunkserver {
         }
         let journal_bytes = self.setup.config.journal_bytes;
         let volume = self.volume_mut(index);
-        let Some((_, (number, end, next))) = volume.switch.take() else { return };
+        let Some((_, switched)) = volume.switch.take() else { return };
+        let Some((number, end, next)) = switched else {
+            volume.journal.keep(journal_bytes);
+            return self.pump_journal(index);
+        };
         let old = names::journal(index, volume.journal.number);
         volume.journal.switch(number, end, next, journal_bytes);
         self.out.disk(DiskRequest::Remove(old), Then::Nothing);
@@ -144,9 +161,23 @@ impl Chunkserver {
         if !self.volume(index).is_ready() {
             return;
         }
-        let Some((script, _)) = self.volume_mut(index).switch.as_mut() else { return };
+        let Some((script, switched)) = self.volume_mut(index).switch.as_mut() else { return };
         match script.check(&result) {
             Ok(()) => self.step_rewrite(index),
+            Err(error) if switched.is_none() || script.will_rename() => {
+                // The new file has no name yet: it is removed, and the old one goes on.
+                reached!("chunkserver.journal_kept");
+                let mut cleaning = Script::default();
+                if switched.take().is_some() {
+                    cleaning.attempt(DiskRequest::Remove(names::journal_new(index)));
+                }
+                *script = cleaning;
+                self.out.note(
+                    Level::Warn,
+                    format!("volume {index}: its journal can't be rewritten yet: {error}"),
+                );
+                self.step_rewrite(index);
+            }
             Err(error) => self.fail_volume(index, "its journal can't be rewritten", &error),
         }
     }

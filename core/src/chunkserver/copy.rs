@@ -13,6 +13,7 @@ use super::Chunkserver;
 use super::job::{Event, Job, Phase, data_of};
 use super::names;
 use super::pull::{Pull, read_step};
+use super::script::Script;
 use super::sidecar::{Sidecar, whole_crc};
 use crate::defect::Defect;
 use crate::disk::{DiskPath, DiskRequest, DiskResult};
@@ -82,6 +83,7 @@ impl Chunkserver {
             (Phase::Pulling, _) => self.copy_pulled(job),
             (Phase::ReadingBack { offset }, Event::Disk { result }) => self.read_back(job, offset, result),
             (Phase::Quieting, _) => self.adopt_copy(job),
+            (Phase::Cleaning, _) => self.copy_script(job, None),
             (_, Event::Disk { result }) => self.copy_script(job, Some(result)),
             _ => Some(job),
         }
@@ -94,9 +96,10 @@ impl Chunkserver {
                 Phase::Preparing => self.pull_copy(job),
                 Phase::Syncing => self.next_read_back(job, 0),
                 Phase::Logging => self.copy_is_whole(job),
+                Phase::Cleaning => None,
                 _ => self.finish_copy(&job),
             },
-            Err(error) => self.copy_failed(&job, error.to_string()),
+            Err(error) => self.copy_failed(job, error.to_string()),
         }
     }
 
@@ -114,7 +117,7 @@ impl Chunkserver {
         let mut pull = job.pull.take()?;
         self.drive_pull(&mut pull);
         if pull.is_over() && !pull.is_done() {
-            return self.copy_failed(&job, "no source could be read".into());
+            return self.copy_failed(job, "no source could be read".into());
         }
         if !pull.is_done() {
             job.pull = Some(pull);
@@ -123,7 +126,7 @@ impl Chunkserver {
         job.table = pull.join(alloc::vec::Vec::new());
         if whole_crc(&job.table, sealed.length) != Some(sealed.crc) {
             reached!("copy.other_bytes");
-            return self.copy_failed(&job, "the sources' bytes are not those that were sealed".into());
+            return self.copy_failed(job, "the sources' bytes are not those that were sealed".into());
         }
         if self.setup.defects.has(Defect::CopyUnverified) {
             return self.copy_verified(job);
@@ -150,13 +153,13 @@ impl Chunkserver {
         let expected = read_step(self.setup.config.copy_read_bytes).min(sealed.length - offset);
         let payload = match data_of(result) {
             Ok(payload) => payload,
-            Err(error) => return self.copy_failed(&job, error.to_string()),
+            Err(error) => return self.copy_failed(job, error.to_string()),
         };
         let first = (offset / BLOCK_BYTES) as usize;
         let same = job.table.get(first..first + payload.crcs.len()) == Some(&payload.crcs[..]);
         if payload.len() != expected || !same {
             reached!("copy.read_back_differs");
-            return self.copy_failed(&job, "what was written reads back differently".into());
+            return self.copy_failed(job, "what was written reads back differently".into());
         }
         self.next_read_back(job, offset + expected)
     }
@@ -226,17 +229,19 @@ impl Chunkserver {
         None
     }
 
-    fn copy_failed(&mut self, job: &Job, error: String) -> Option<Job> {
+    /// The job ends only when staging is clean: the chunk's next order may use the same names.
+    fn copy_failed(&mut self, mut job: Job, error: String) -> Option<Job> {
         let ToServer::Copy { sealed, .. } = job.order else { return None };
-        for path in [
-            names::staged_data(job.volume, self.cluster, sealed.chunk),
-            names::staged_meta(job.volume, self.cluster, sealed.chunk),
-        ] {
-            self.out.disk(DiskRequest::Remove(path), super::out::Then::Nothing);
-        }
         self.out.note(Level::Warn, format!("{} could not be copied: {error}", sealed.chunk));
+        if job.phase == Phase::Finishing {
+            self.tell_changed(sealed.chunk);
+        }
         self.copy_done(&sealed, Some(error));
-        None
+        job.script = Script::default();
+        job.script.attempt(DiskRequest::Remove(names::staged_data(job.volume, self.cluster, sealed.chunk)));
+        job.script.attempt(DiskRequest::Remove(names::staged_meta(job.volume, self.cluster, sealed.chunk)));
+        job.phase = Phase::Cleaning;
+        self.copy_script(job, None)
     }
 
     fn copy_done(&mut self, target: &SealedChunk, error: Option<String>) {

@@ -37,6 +37,8 @@ pub(super) enum Phase {
     Preparing,
     /// Steps after which the order is carried out.
     Finishing,
+    /// What a failed copy left in staging is being removed.
+    Cleaning,
 }
 
 /// One order under way.

@@ -82,7 +82,10 @@ struct Pending {
 /// A group under way.
 #[derive(Debug)]
 struct Flying {
+    start: u64,
     end: u64,
+    /// Kept to be written again if there was no space.
+    bytes: Bytes,
     records: u64,
     waiters: Vec<(Waiter, bool)>,
     sync: bool,
@@ -98,6 +101,8 @@ pub(super) struct Journal {
     next_index: u64,
     pending: VecDeque<Pending>,
     flying: Option<Flying>,
+    /// The group under way found no space.
+    blocked: bool,
     /// The file's last group says that everything before it is durable.
     marked: bool,
     /// A new file is being written: groups wait.
@@ -117,6 +122,7 @@ impl Journal {
             next_index,
             pending: VecDeque::new(),
             flying: None,
+            blocked: false,
             marked: true,
             rewriting: false,
             rewrite_at,
@@ -175,10 +181,22 @@ impl Journal {
     fn launch(&mut self, group: GroupWriter, waiters: Vec<(Waiter, bool)>, sync: bool) -> (u64, Bytes) {
         let start = group.start();
         let records = group.records();
-        let bytes = group.finish();
+        let bytes = Bytes::from(group.finish());
         self.marked = false;
-        self.flying = Some(Flying { end: start + bytes.len() as u64, records, waiters, sync });
-        (start, Bytes::from(bytes))
+        let end = start + bytes.len() as u64;
+        self.flying = Some(Flying { start, end, bytes: bytes.clone(), records, waiters, sync });
+        (start, bytes)
+    }
+
+    /// There was no space for the group. Writing it again at the same place is safe: nothing of it counts yet.
+    pub(super) fn on_no_space(&mut self) {
+        self.blocked = true;
+    }
+
+    /// The group that found no space, to be tried again.
+    pub(super) fn unblock(&mut self) -> Option<(u64, Bytes)> {
+        let blocked = core::mem::take(&mut self.blocked);
+        self.flying.as_ref().filter(|_| blocked).map(|flying| (flying.start, flying.bytes.clone()))
     }
 
     /// The group is written: who may go on, and whether a sync must follow.
@@ -223,6 +241,12 @@ impl Journal {
         self.rewriting = false;
         self.marked = true;
         self.rewrite_at = journal_bytes.max(end * 2);
+    }
+
+    /// The rewrite failed before the new file took over: this one goes on, and is rewritten when it has grown further.
+    pub(super) fn keep(&mut self, journal_bytes: u64) {
+        self.rewriting = false;
+        self.rewrite_at = self.end.saturating_add(journal_bytes.max(1));
     }
 
     pub(super) fn next_index(&self) -> u64 {

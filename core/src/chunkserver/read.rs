@@ -183,6 +183,10 @@ impl Chunkserver {
         let bad = first_bad_block(&payload, expected, &read.table);
         if let Some(offset) = bad.filter(|_| !unverified || payload.len() != expected) {
             reached!("read.corrupt");
+            // A seal or a copy may be cutting or moving the file just now.
+            if self.jobs.is_running(chunk) {
+                return self.read_moved(key);
+            }
             self.answer_read(key, Err(ChunkError::DataCorrupt { chunk, offset }));
             return self.mark_damaged(chunk, &alloc::format!("block at offset {offset} fails its checksum"));
         }
@@ -211,7 +215,10 @@ impl Chunkserver {
             return self.read_moved(key);
         }
         self.answer_read(key, Err(ChunkError::Disk { chunk, error: error.to_string() }));
-        self.mark_damaged(chunk, &error.to_string());
+        // A sealed replica is looked at again by the scrubber, an unsealed one would stay damaged for a passing error.
+        if self.replicas.get(&chunk).is_some_and(|r| r.unsealed.is_none()) {
+            self.mark_damaged(chunk, &error.to_string());
+        }
     }
 
     fn answer_read(&mut self, key: u64, result: Result<Payload, ChunkError>) {

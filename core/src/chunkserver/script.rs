@@ -35,6 +35,11 @@ impl Script {
         Some(request)
     }
 
+    /// Whether a file is still to take its name.
+    pub(super) fn will_rename(&self) -> bool {
+        self.steps.iter().any(|(request, _)| matches!(request, DiskRequest::Rename { .. }))
+    }
+
     /// Judges the running step's result.
     pub(super) fn check(&self, result: &DiskResult) -> Result<(), DiskError> {
         match result {

@@ -77,7 +77,7 @@ impl Chunkserver {
             .range((core::ops::Bound::Excluded(cursor), core::ops::Bound::Unbounded))
             .filter(|(_, r)| r.volume == index)
             .take(1)
-            .map(|(chunk, r)| (*chunk, r.state))
+            .map(|(chunk, r)| (*chunk, r.unsealed.is_none()))
             .next();
         let now = self.now;
         let scrubber = &mut self.scrubbers[usize::from(index)];
@@ -86,9 +86,10 @@ impl Chunkserver {
                 scrubber.cursor = ChunkId(0);
                 scrubber.next = Some(now + PASS_PAUSE);
             }
-            Some((chunk, state)) => {
+            Some((chunk, sealed)) => {
                 scrubber.cursor = chunk;
-                if state != ReplicaState::Sealed || self.checks.contains_key(&chunk) {
+                // Damaged ones too: what was a passing error of the disk may be sound, and it may be the last replica.
+                if !sealed || self.checks.contains_key(&chunk) || self.jobs.is_running(chunk) {
                     scrubber.next = Some(now + Span::from_ms(1));
                 } else {
                     scrubber.current = Some(chunk);
@@ -204,7 +205,7 @@ impl Chunkserver {
         }
         match verdict {
             Some(Err(error)) if !self.jobs.is_running(chunk) => self.mark_damaged(chunk, &error.to_string()),
-            Some(Ok(())) if check.ordered => self.found_sound(chunk),
+            Some(Ok(())) if self.found_sound(chunk) && !check.ordered => self.tell_changed(chunk),
             _ => {}
         }
         if check.ordered {
@@ -212,14 +213,17 @@ impl Chunkserver {
         }
     }
 
-    /// Every byte of a replica that was taken for damaged is good: a passing disk error.
-    fn found_sound(&mut self, chunk: ChunkId) {
-        let Some(replica) = self.replicas.get_mut(&chunk) else { return };
-        if replica.state == ReplicaState::Damaged && replica.unsealed.is_none() {
-            reached!("scrub.found_sound");
-            replica.state = ReplicaState::Sealed;
-            let volume = replica.volume;
-            self.forget_in_journal(volume, chunk);
+    /// Every byte of a replica is good. Whether it was taken for damaged: a passing disk error.
+    fn found_sound(&mut self, chunk: ChunkId) -> bool {
+        let running = self.jobs.is_running(chunk);
+        let Some(replica) = self.replicas.get_mut(&chunk).filter(|_| !running) else { return false };
+        if replica.state != ReplicaState::Damaged || replica.unsealed.is_some() {
+            return false;
         }
+        reached!("scrub.found_sound");
+        replica.state = ReplicaState::Sealed;
+        let volume = replica.volume;
+        self.forget_in_journal(volume, chunk);
+        true
     }
 }

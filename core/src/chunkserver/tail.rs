@@ -205,7 +205,7 @@ impl Chunkserver {
         let generation = self.next_generation();
         let mut replica = Replica::sealed(index, generation, &sealed);
         let fits = found.data.is_some_and(|d| d == sealed.length || (was_cut && d > sealed.length));
-        if found.sidecar.is_none() || !fits || marked == Some(sealed.version) {
+        if found.sidecar.is_none() || !fits || marked.is_some_and(|v| v <= sealed.version) {
             let text = format!("volume {index}: {chunk} {} is damaged", sealed.version);
             self.out.note(Level::Alarm, text);
             self.damage_found += 1;

@@ -32,8 +32,8 @@ pub(super) struct Volume {
     pub(super) identity: Identity,
     pub(super) state: VolumeState,
     pub(super) journal: Journal,
-    /// Steps of rewriting the journal, and what the journal is afterwards.
-    pub(super) switch: Option<(Script, (u64, u64, u64))>,
+    /// Steps of rewriting the journal, and what the journal is afterwards; `None` if the old one goes on.
+    pub(super) switch: Option<(Script, Option<(u64, u64, u64)>)>,
     /// Steps of writing the cluster into the identity.
     pub(super) adopting: Option<Script>,
     /// Total and free bytes of the file system, once known.

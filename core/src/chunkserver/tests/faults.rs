@@ -1,7 +1,12 @@
 //! Disks that fail for a while: what was promised must neither be lost nor be given up.
 
+use alloc::vec::Vec;
+
 use super::world::*;
+use crate::config::ChunkserverConfig;
 use crate::disk::DiskError;
+use crate::error::ChunkError;
+use crate::id::*;
 use crate::message::*;
 
 fn io() -> DiskError {
@@ -50,4 +55,99 @@ fn what_a_sync_without_space_lost_is_not_voted_for() {
     world.append(5, 2, 4, b" and lost");
     world.nodes[0].disk.failing = None;
     assert_eq!(world.fence(0, &grant), Vote::Prefix { length: 4, crc: crc32fast::hash(b"kept") });
+}
+
+#[test]
+fn a_journal_without_space_waits_and_goes_on() {
+    let mut world = World::new();
+    let grant = world.grant(5, Durability::Sync);
+    world.open(&grant);
+    world.nodes[0].disk.failing =
+        Some(("Write { path: DiskPath { volume: 0, name: \"journal-", DiskError::NoSpace));
+    world.append(5, 1, 0, b"waits");
+    world.pass(3_000);
+    assert_eq!(world.view(0, 5).unwrap().state, ReplicaState::Open);
+    world.nodes[0].disk.failing = None;
+    world.pass(1_500);
+    let vote = Vote::Prefix { length: 5, crc: crc32fast::hash(b"waits") };
+    assert_eq!(world.fence(0, &grant), vote);
+    world.restart(0, true);
+    assert_eq!(world.fence(0, &grant), vote);
+    assert!(world.nodes[0].alarms.is_empty());
+}
+
+#[test]
+fn a_journal_that_cannot_be_rewritten_goes_on_as_it_is() {
+    let config = ChunkserverConfig { journal_bytes: 2_000, ..ChunkserverConfig::default() };
+    for error in [io(), DiskError::NoSpace] {
+        let mut world = World::with(config.clone());
+        world.nodes[0].disk.failing = Some(("journal.new", error));
+        let grants: Vec<Grant> = (1..=20).map(|chunk| world.write(chunk, b"kept")).collect();
+        assert!(world.nodes[0].alarms.is_empty());
+        world.nodes[0].disk.failing = None;
+        for chunk in 21..=40 {
+            world.write(chunk, b"kept");
+        }
+        let journals = world.nodes[0].disk.find("journal");
+        assert_eq!(journals.len(), 1);
+        assert!(&*journals[0].name > "journal-00000000000000000001.log", "rewritten in the end");
+        world.restart(0, true);
+        for grant in &grants {
+            assert_eq!(world.fence(0, grant), Vote::Prefix { length: 4, crc: crc32fast::hash(b"kept") });
+        }
+    }
+}
+
+#[test]
+fn a_sealed_replica_with_a_passing_read_error_is_taken_back_by_the_scrubber() {
+    let mut world = World::new();
+    world.write(5, b"sound");
+    world.seal(&[0], 5, b"sound");
+    world.nodes[0].disk.failing = Some(("Read { path: DiskPath { volume: 0, name: \"chunks/05/", io()));
+    assert!(world.read(0, 5, V2, 0, 5).is_err());
+    assert_eq!(world.state(0, 5), Some(ReplicaState::Damaged));
+    world.nodes[0].disk.failing = None;
+    world.to_master.clear();
+    world.pass(30_000);
+    assert_eq!(world.read(0, 5, V2, 0, 5).unwrap().bytes, &b"sound"[..]);
+    let told = world.to_master.iter().any(|(node, m)| {
+        *node == 0 && matches!(m, FromServer::ReplicaChanged(r) if r.state == ReplicaState::Sealed)
+    });
+    assert!(told, "the master learns that it counts again");
+    world.restart(0, true);
+    assert_eq!(world.state(0, 5), Some(ReplicaState::Sealed));
+}
+
+#[test]
+fn a_passing_read_error_does_not_cost_an_unsealed_replica_its_vote() {
+    let mut world = World::new();
+    let grant = world.write(5, b"sound");
+    let vote = world.fence(0, &grant);
+    world.nodes[0].disk.failing = Some(("Read { path: DiskPath { volume: 0, name: \"chunks/05/", io()));
+    assert!(world.read(0, 5, V1, 0, 5).is_err());
+    world.nodes[0].disk.failing = None;
+    assert_eq!(world.fence(0, &grant), vote);
+}
+
+#[test]
+fn a_chunk_id_that_would_share_a_file_with_another_chunk_is_refused() {
+    let mut world = World::new();
+    let bytes = pattern(1_000);
+    world.write(5, &bytes);
+    world.seal(&[0, 1, 2], 5, &bytes);
+    let mut grant = world.grant(5 | 1 << 62, Durability::Sync);
+    world.open(&grant);
+    world.client(0, data(5 | 1 << 62, 1, 0, b"overwritten"));
+    world.run();
+    assert!(matches!(world.failure(), Some(ChunkError::OutOfBounds(_) | ChunkError::UnknownChunk(_))));
+    for node in 0..3 {
+        assert_eq!(world.read(node, 5, V2, 0, 1_000).unwrap().bytes, bytes);
+    }
+    // Nor does the highest version make a server stumble.
+    grant = world.grant(6, Durability::Sync);
+    grant.version = ChunkVersion(u32::MAX);
+    world.open(&grant);
+    world.fence(0, &grant);
+    let asked = ChunkVersion(1);
+    assert!(world.read(0, 6, asked, 0, 0).is_err());
 }
