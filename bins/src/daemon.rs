@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 use runtime_real::config::{ChunkserverOptions, ConfigError, MasterOptions};
 use runtime_real::daemon::{ChunkserverDaemon, Handle, MasterDaemon, StartError};
 use runtime_real::log::{self, LogFormat};
+use rustix::process::{Signal, set_parent_process_death_signal};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::exit::{Exit, Failure};
@@ -32,6 +33,9 @@ struct Common {
     /// Write the bound addresses to this file once they are bound: `listen=ADDR` and `http=ADDR`, a line each.
     #[arg(long, value_name = "FILE", hide = true)]
     ports_file: Option<PathBuf>,
+    /// End at once when the process that started this one ends, however it ends.
+    #[arg(long, hide = true)]
+    end_with_parent: bool,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -97,6 +101,7 @@ pub fn run_master(args: MasterArgs) -> Result<()> {
     set(&mut options.log_format, args.common.log_format.map(Into::into));
     set(&mut options.log_filter, args.common.log_filter);
     log::init(options.log_format, &options.log_filter);
+    end_with_parent(args.common.end_with_parent)?;
     serve(async move { MasterDaemon::start(options).await }, args.common.ports_file)
 }
 
@@ -116,7 +121,15 @@ pub fn run_chunkserver(args: ChunkserverArgs) -> Result<()> {
     set(&mut options.log_format, args.common.log_format.map(Into::into));
     set(&mut options.log_filter, args.common.log_filter);
     log::init(options.log_format, &options.log_filter);
+    end_with_parent(args.common.end_with_parent)?;
     serve(async move { ChunkserverDaemon::start(options).await }, args.common.ports_file)
+}
+
+fn end_with_parent(wanted: bool) -> Result<()> {
+    if wanted {
+        set_parent_process_death_signal(Some(Signal::KILL)).context("asking to end with the parent")?;
+    }
+    Ok(())
 }
 
 fn load<T: Default>(file: Option<&Path>, load: fn(&Path) -> Result<T, ConfigError>) -> Result<T> {

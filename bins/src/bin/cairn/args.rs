@@ -1,5 +1,6 @@
 //! The command line of `cairn`.
 
+use std::convert::Infallible;
 use std::path::PathBuf;
 
 use bytesize::ByteSize;
@@ -191,7 +192,7 @@ impl From<DurabilityArg> for Durability {
 #[derive(Debug, Args)]
 pub(crate) struct GetArgs {
     /// Paths in Cairn.
-    #[arg(required = true, value_name = "SOURCE")]
+    #[arg(required = true, value_name = "SOURCE", value_parser = remote_path)]
     pub(crate) sources: Vec<String>,
     /// A local file or directory; `-` is standard output.
     #[arg(value_name = "TARGET")]
@@ -207,7 +208,7 @@ pub(crate) struct GetArgs {
 #[derive(Debug, Args)]
 pub(crate) struct CatArgs {
     /// Paths in Cairn.
-    #[arg(required = true)]
+    #[arg(required = true, value_parser = remote_path)]
     pub(crate) paths: Vec<String>,
     /// First byte.
     #[arg(long, default_value_t = 0, value_name = "BYTES")]
@@ -220,7 +221,7 @@ pub(crate) struct CatArgs {
 #[derive(Debug, Args)]
 pub(crate) struct LsArgs {
     /// Paths in Cairn.
-    #[arg(default_value = "/")]
+    #[arg(default_value = "/", value_parser = remote_path)]
     pub(crate) paths: Vec<String>,
     /// Mode, owner, group, size, replication, time.
     #[arg(short, long)]
@@ -230,7 +231,7 @@ pub(crate) struct LsArgs {
 #[derive(Debug, Args)]
 pub(crate) struct MkdirArgs {
     /// Paths in Cairn.
-    #[arg(required = true)]
+    #[arg(required = true, value_parser = remote_path)]
     pub(crate) paths: Vec<String>,
     /// Also missing parents; no error if it exists.
     #[arg(short, long)]
@@ -243,6 +244,7 @@ pub(crate) struct MkdirArgs {
 #[derive(Debug, Args)]
 pub(crate) struct MvArgs {
     /// From this path,
+    #[arg(value_parser = remote_path)]
     pub(crate) from: String,
     /// to this one; into it, if it is a directory.
     pub(crate) to: String,
@@ -254,7 +256,7 @@ pub(crate) struct MvArgs {
 #[derive(Debug, Args)]
 pub(crate) struct RmArgs {
     /// Paths in Cairn.
-    #[arg(required = true)]
+    #[arg(required = true, value_parser = remote_path)]
     pub(crate) paths: Vec<String>,
     /// Directories with all their contents.
     #[arg(short, long)]
@@ -267,9 +269,10 @@ pub(crate) struct RmArgs {
 #[derive(Debug, Args)]
 pub(crate) struct RestoreArgs {
     /// What was deleted: its path, or its number in the trash. Without it: list the trash.
+    #[arg(value_parser = remote_path)]
     pub(crate) what: Option<String>,
     /// Bring it back to another path.
-    #[arg(long, value_name = "PATH", requires = "what")]
+    #[arg(long, value_name = "PATH", requires = "what", value_parser = remote_path)]
     pub(crate) to: Option<String>,
 }
 
@@ -279,7 +282,7 @@ pub(crate) struct ChmodArgs {
     #[arg(value_parser = octal_mode)]
     pub(crate) mode: u16,
     /// Paths in Cairn.
-    #[arg(required = true)]
+    #[arg(required = true, value_parser = remote_path)]
     pub(crate) paths: Vec<String>,
 }
 
@@ -288,21 +291,21 @@ pub(crate) struct ChownArgs {
     /// `OWNER`, `OWNER:GROUP` or `:GROUP`.
     pub(crate) owner: String,
     /// Paths in Cairn.
-    #[arg(required = true)]
+    #[arg(required = true, value_parser = remote_path)]
     pub(crate) paths: Vec<String>,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct PathArgs {
     /// Paths in Cairn.
-    #[arg(required = true)]
+    #[arg(required = true, value_parser = remote_path)]
     pub(crate) paths: Vec<String>,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct ChecksumArgs {
     /// Paths in Cairn.
-    #[arg(required = true)]
+    #[arg(required = true, value_parser = remote_path)]
     pub(crate) paths: Vec<String>,
     /// Read every byte and compare, instead of printing what the master knows.
     #[arg(long)]
@@ -312,7 +315,7 @@ pub(crate) struct ChecksumArgs {
 #[derive(Debug, Args)]
 pub(crate) struct DuArgs {
     /// Paths in Cairn.
-    #[arg(default_value = "/")]
+    #[arg(default_value = "/", value_parser = remote_path)]
     pub(crate) paths: Vec<String>,
 }
 
@@ -357,9 +360,42 @@ pub(crate) struct ChaosArgs {
     pub(crate) dir: Option<PathBuf>,
 }
 
+/// A path without slashes at its end: the master takes a path in one spelling only.
+fn remote_path(text: &str) -> Result<String, Infallible> {
+    Ok(without_slash(text).to_owned())
+}
+
+/// `path` without slashes at its end; `/` stays.
+pub(crate) fn without_slash(path: &str) -> &str {
+    match path.trim_end_matches('/') {
+        "" if path.starts_with('/') => "/",
+        trimmed => trimmed,
+    }
+}
+
 fn octal_mode(text: &str) -> Result<u16, String> {
     u16::from_str_radix(text, 8)
         .ok()
         .filter(|mode| *mode <= 0o7777)
         .ok_or_else(|| format!("{text:?} is not an octal mode such as 644"))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn slashes_at_the_end_are_dropped() {
+        assert_eq!(
+            ["/", "///", "/a/", "/a/b//", "/a", "a/", ""].map(without_slash),
+            ["/", "/", "/a", "/a/b", "/a", "a", ""]
+        );
+    }
 }

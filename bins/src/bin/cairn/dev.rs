@@ -1,10 +1,14 @@
 //! `cairn dev`: a whole cluster in this process, on real sockets and real disks, to play with.
 
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::task::Poll;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use bins::exit::{Exit, Failure};
 use cairn_core::config::{ChunkserverConfig, MasterConfig};
+use runtime_real::client::Cluster;
 use runtime_real::config::{ChunkserverOptions, MasterOptions};
 use runtime_real::daemon::{ChunkserverDaemon, Handle, MasterDaemon};
 use serde_json::json;
@@ -15,39 +19,72 @@ use crate::output::Output;
 
 pub(crate) async fn run(out: Output, args: DevArgs) -> Result<()> {
     runtime_real::log::init(runtime_real::log::LogFormat::Text, "warn");
-    let temporary = tempfile::Builder::new().prefix("cairn-dev-").tempdir()?;
-    let dir = match (&args.dir, args.ephemeral) {
-        (_, true) => temporary.path().to_owned(),
-        (Some(dir), false) => dir.clone(),
-        (None, false) => default_dir()?,
+    let temporary =
+        args.ephemeral.then(|| tempfile::Builder::new().prefix("cairn-dev-").tempdir()).transpose()?;
+    let dir = match (&temporary, &args.dir) {
+        (Some(temporary), _) => temporary.path().to_owned(),
+        (None, Some(dir)) => dir.clone(),
+        (None, None) => default_dir()?,
     };
-    let master = start_master(&dir, &args.listen).await?;
-    let address = master.address().to_string();
-    let mut servers = Vec::new();
-    for index in 1..=args.chunkservers {
-        servers.push(start_chunkserver(&dir, index, &address).await?);
-    }
-    for daemon in std::iter::once(&master).chain(&servers) {
-        wait_ready(daemon).await?;
-    }
-    greet(out, &dir, &master, &servers)?;
-
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
+    let mut cluster = None;
     let failed = tokio::select! {
         biased;
-        reason = first_failure(&master, &servers) => Some(reason),
         _ = interrupt.recv() => None,
         _ = terminate.recv() => None,
+        failed = serve(out, &dir, &args, &mut cluster) => Some(failed),
     };
-    if let Some(reason) = failed {
-        return Err(Failure::new(Exit::Usage, reason).into());
+    if let Some(Running { master, servers }) = cluster {
+        for server in servers {
+            server.shutdown().await;
+        }
+        master.shutdown().await;
     }
-    for server in servers {
-        server.shutdown().await;
+    failed.map_or(Ok(()), Err)
+}
+
+struct Running {
+    master: Handle,
+    servers: Vec<Handle>,
+}
+
+/// Starts a cluster, says so, and returns why it failed, if it does.
+async fn serve(out: Output, dir: &Path, args: &DevArgs, cluster: &mut Option<Running>) -> anyhow::Error {
+    let master = match start_master(dir, &args.listen).await {
+        Ok(master) => master,
+        Err(error) => return error,
+    };
+    let cluster = cluster.insert(Running { master, servers: Vec::new() });
+    match bring_up(cluster, dir, args).await.and_then(|()| greet(out, dir, args, cluster)) {
+        Ok(()) => Failure::new(Exit::Usage, first_failure(cluster).await).into(),
+        Err(error) => error,
     }
-    master.shutdown().await;
-    Ok(())
+}
+
+/// Starts the chunkservers and waits until the master can place chunks on all of them.
+async fn bring_up(cluster: &mut Running, dir: &Path, args: &DevArgs) -> Result<()> {
+    let address = cluster.master.address().to_string();
+    for index in 1..=args.chunkservers {
+        cluster.servers.push(start_chunkserver(dir, index, &address).await?);
+    }
+    for daemon in std::iter::once(&cluster.master).chain(&cluster.servers) {
+        wait_ready(daemon).await?;
+    }
+    let client = Cluster::connect([address]);
+    let registered = async {
+        while client.status().await?.servers.iter().filter(|server| server.live).count()
+            < cluster.servers.len()
+        {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(())
+    };
+    tokio::select! {
+        biased;
+        reason = first_failure(cluster) => Err(Failure::new(Exit::Usage, reason).into()),
+        registered = registered => registered,
+    }
 }
 
 fn default_dir() -> Result<PathBuf> {
@@ -114,20 +151,24 @@ async fn wait_ready(daemon: &Handle) -> Result<()> {
     Err(Failure::new(Exit::Usage, failed).into())
 }
 
-async fn first_failure(master: &Handle, servers: &[Handle]) -> String {
-    let mut waiting: Vec<std::pin::Pin<Box<dyn Future<Output = String> + Send + '_>>> =
-        std::iter::once(master).chain(servers).map(|daemon| Box::pin(daemon.failed()) as _).collect();
+async fn first_failure(cluster: &Running) -> String {
+    let mut waiting: Vec<Pin<Box<dyn Future<Output = String> + Send + '_>>> =
+        std::iter::once(&cluster.master)
+            .chain(&cluster.servers)
+            .map(|daemon| Box::pin(daemon.failed()) as _)
+            .collect();
     std::future::poll_fn(|context| {
         waiting
             .iter_mut()
             .map(|failed| failed.as_mut().poll(context))
-            .find(std::task::Poll::is_ready)
-            .unwrap_or(std::task::Poll::Pending)
+            .find(Poll::is_ready)
+            .unwrap_or(Poll::Pending)
     })
     .await
 }
 
-fn greet(out: Output, dir: &Path, master: &Handle, servers: &[Handle]) -> Result<()> {
+fn greet(out: Output, dir: &Path, args: &DevArgs, cluster: &Running) -> Result<()> {
+    let Running { master, servers } = cluster;
     let address = master.address().to_string();
     let http =
         |daemon: &Handle| daemon.http_address().map_or_else(String::new, |address| address.to_string());
@@ -153,8 +194,9 @@ fn greet(out: Output, dir: &Path, master: &Handle, servers: &[Handle]) -> Result
     } else {
         format!("  export CAIRN_MASTER={address}\n")
     };
+    let after = if args.ephemeral { "what was stored goes with it" } else { "what was stored stays" };
     text.push_str(&format!(
-        "\nIn another terminal:\n{export}  {program} put README.md /hello\n  {program} ls -l /\n  {program} cat /hello\n  {program} status\n\nCtrl-C ends it; what was stored stays."
+        "\nIn another terminal:\n{export}  {program} put README.md /hello\n  {program} ls -l /\n  {program} cat /hello\n  {program} status\n\nCtrl-C ends it; {after}."
     ));
     let addresses: Vec<String> = servers.iter().map(|server| server.address().to_string()).collect();
     let value = json!({

@@ -14,10 +14,11 @@ mod transfer;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use bins::exit::{Failure, finish};
+use bins::exit::{Exit, Failure, finish};
 use clap::{CommandFactory, Parser};
 use runtime_real::client::Cluster;
 use runtime_real::config::ClientOptions;
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::args::{Cli, Command, DaemonCommand, Global};
 use crate::output::Output;
@@ -41,12 +42,25 @@ async fn run(global: Global, command: Command) -> Result<()> {
             return Ok(());
         }
         Command::Dev(args) => return dev::run(out, args).await,
-        Command::Bench(args) => return bench::run(out, args).await,
-        Command::Chaos(args) => return chaos::run(out, args).await,
+        Command::Bench(args) => return unless_interrupted(bench::run(out, args)).await,
+        Command::Chaos(args) => return unless_interrupted(chaos::run(out, args)).await,
         _ => {}
     }
     let cluster = connect(&global)?;
     client_command(&cluster, out, command).await
+}
+
+/// A signal ends `work` by dropping it, so that its processes and temporary directories go too.
+async fn unless_interrupted(work: impl Future<Output = Result<()>>) -> Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        biased;
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+        result = work => return result,
+    }
+    Err(Failure::new(Exit::Failed, "interrupted").into())
 }
 
 async fn client_command(cluster: &Cluster, out: Output, command: Command) -> Result<()> {

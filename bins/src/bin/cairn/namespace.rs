@@ -3,13 +3,14 @@
 use anyhow::{Context, Result};
 use bins::exit::{Exit, Failure};
 use cairn_core::error::{ClientError, MasterError};
-use cairn_core::id::{ChunkUuid, TrashId};
-use cairn_core::message::{FilePlan, FileStatus, MasterReply, MasterRequest};
+use cairn_core::id::{ChunkUuid, ClusterId, TrashId};
+use cairn_core::message::{ExtentPlan, FilePlan, FileStatus, MasterReply, MasterRequest};
 use runtime_real::client::Cluster;
 use serde_json::{Value, json};
 
 use crate::args::{
     ChecksumArgs, ChmodArgs, ChownArgs, DuArgs, LsArgs, MkdirArgs, MvArgs, PathArgs, RestoreArgs, RmArgs,
+    without_slash,
 };
 use crate::output::{self, Output, status_json};
 
@@ -75,8 +76,11 @@ pub(crate) async fn mkdir(cluster: &Cluster, args: MkdirArgs) -> Result<()> {
 
 /// `base` itself, or `name` inside of it if it is a directory.
 pub(crate) async fn into_directory(cluster: &Cluster, base: &str, name: &str) -> Result<String> {
-    match cluster.stat(base).await {
+    match cluster.stat(without_slash(base)).await {
         Ok(status) if status.directory => Ok(join(base, name)),
+        Ok(_) if base.ends_with('/') => {
+            Err(ClientError::Master(MasterError::NotADirectory(without_slash(base).to_owned())).into())
+        }
         Ok(_) => Ok(base.to_owned()),
         Err(ClientError::Master(MasterError::NotFound(_))) if base.ends_with('/') => {
             Err(Failure::usage(format!("{base}: no such directory; make it with `cairn mkdir -p` first"))
@@ -193,80 +197,84 @@ async fn locate(cluster: &Cluster, path: &str, offset: u64, length: u64) -> Resu
 }
 
 pub(crate) async fn stat(cluster: &Cluster, out: Output, args: PathArgs) -> Result<()> {
+    let id = cluster.status().await?.cluster;
     for path in &args.paths {
         let status = cluster.stat(path).await?;
-        let mut extents = Vec::new();
-        if !status.directory {
-            let mut at = 0;
-            while at < status.length {
-                let plan = locate(cluster, path, at, status.length - at).await?;
-                let Some(last) = plan.extents.last() else { break };
-                at = last.file_offset + last.length;
-                extents.extend(plan.extents);
-            }
-        }
-        let cluster_id = cluster.status().await?.cluster;
-        let chunks: Vec<Value> = extents
-            .iter()
-            .map(|extent| {
-                let replicas: Vec<Value> = extent
-                    .replicas
-                    .iter()
-                    .map(|r| json!({ "server": r.server.0, "address": r.address.0.as_ref(), "rack": r.rack }))
-                    .collect();
-                json!({
-                    "index": extent.index, "file_offset": extent.file_offset, "length": extent.length,
-                    "chunk": extent.chunk.chunk.0, "uuid": ChunkUuid::new(cluster_id, extent.chunk.chunk).to_string(),
-                    "version": extent.chunk.version.0, "crc32": format!("{:08x}", extent.chunk.crc),
-                    "replicas": replicas,
-                })
-            })
-            .collect();
+        let extents =
+            if status.directory { Vec::new() } else { extents(cluster, path, status.length).await? };
         if out.json {
             let mut value = status_json(&status);
-            value["chunks"] = chunks.into();
+            value["chunks"] = extents.iter().map(|extent| extent_json(id, extent)).collect();
             out.result("", &value)?;
-            continue;
+        } else {
+            out.result(&stat_text(id, &status, &extents), &Value::Null)?;
         }
-        let mut text = format!(
-            "{}\n  {}  {}:{}  {}  modified {}",
-            status.path,
-            output::mode(status.directory, status.mode),
-            status.owner,
-            status.group,
-            if status.directory {
-                format!("{} entries", status.length)
-            } else {
-                format!("{} bytes, crc32 {:08x}", status.length, status.crc)
-            },
-            output::time(status.modified),
-        );
-        if !status.directory {
-            text.push_str(&format!(
-                "\n  replication {}, chunks of {}",
-                status.replication,
-                output::size(status.chunk_bytes)
-            ));
-        }
-        if !extents.is_empty() {
-            let rows = extents.iter().map(|extent| {
-                let places: Vec<String> = extent.replicas.iter().map(|r| r.address.to_string()).collect();
-                vec![
-                    extent.index.to_string(),
-                    extent.file_offset.to_string(),
-                    extent.length.to_string(),
-                    ChunkUuid::new(cluster_id, extent.chunk.chunk).to_string(),
-                    extent.chunk.version.to_string(),
-                    if places.is_empty() { "NONE LIVE".into() } else { places.join(" ") },
-                ]
-            });
-            let header = ["  #", "OFFSET", "LENGTH", "CHUNK", "VERSION", "REPLICAS"];
-            text.push('\n');
-            text.push_str(&output::table(&header, rows.collect(), &[0, 1, 2]));
-        }
-        out.result(&text, &Value::Null)?;
     }
     Ok(())
+}
+
+/// All extents of a file, plan by plan.
+async fn extents(cluster: &Cluster, path: &str, length: u64) -> Result<Vec<ExtentPlan>> {
+    let mut extents = Vec::new();
+    let mut at = 0;
+    while at < length {
+        let plan = locate(cluster, path, at, length - at).await?;
+        let Some(last) = plan.extents.last() else { break };
+        at = last.file_offset + last.length;
+        extents.extend(plan.extents);
+    }
+    Ok(extents)
+}
+
+fn extent_json(cluster: ClusterId, extent: &ExtentPlan) -> Value {
+    let replicas: Vec<Value> = extent
+        .replicas
+        .iter()
+        .map(|r| json!({ "server": r.server.0, "address": r.address.0.as_ref(), "rack": r.rack }))
+        .collect();
+    json!({
+        "index": extent.index, "file_offset": extent.file_offset, "length": extent.length,
+        "chunk": extent.chunk.chunk.0, "uuid": ChunkUuid::new(cluster, extent.chunk.chunk).to_string(),
+        "version": extent.chunk.version.0, "crc32": format!("{:08x}", extent.chunk.crc),
+        "replicas": replicas,
+    })
+}
+
+fn stat_text(cluster: ClusterId, status: &FileStatus, extents: &[ExtentPlan]) -> String {
+    let content = if status.directory {
+        format!("{} entries", status.length)
+    } else {
+        format!("{} bytes, crc32 {:08x}", status.length, status.crc)
+    };
+    let mut text = format!(
+        "{}\n  {}  {}:{}  {content}  modified {}",
+        status.path,
+        output::mode(status.directory, status.mode),
+        status.owner,
+        status.group,
+        output::time(status.modified),
+    );
+    if !status.directory {
+        let chunk = output::size(status.chunk_bytes);
+        text.push_str(&format!("\n  replication {}, chunks of {chunk}", status.replication));
+    }
+    if !extents.is_empty() {
+        let rows = extents.iter().map(|extent| {
+            let places: Vec<String> = extent.replicas.iter().map(|r| r.address.to_string()).collect();
+            vec![
+                extent.index.to_string(),
+                extent.file_offset.to_string(),
+                extent.length.to_string(),
+                ChunkUuid::new(cluster, extent.chunk.chunk).to_string(),
+                extent.chunk.version.to_string(),
+                if places.is_empty() { "NONE LIVE".into() } else { places.join(" ") },
+            ]
+        });
+        let header = ["  #", "OFFSET", "LENGTH", "CHUNK", "VERSION", "REPLICAS"];
+        text.push('\n');
+        text.push_str(&output::table(&header, rows.collect(), &[0, 1, 2]));
+    }
+    text
 }
 
 pub(crate) async fn checksum(cluster: &Cluster, out: Output, args: ChecksumArgs) -> Result<()> {
@@ -280,7 +288,7 @@ pub(crate) async fn checksum(cluster: &Cluster, out: Output, args: ChecksumArgs)
         if args.verify {
             let bar = out.progress(path, Some(status.length));
             let crc = read_crc(cluster, path, &bar).await.with_context(|| format!("reading {path}"))?;
-            bar.finish_and_clear();
+            drop(bar);
             good = crc == status.crc;
         }
         let text = format!(

@@ -7,7 +7,7 @@ use bytesize::ByteSize;
 use cairn_core::message::FileStatus;
 use cairn_core::time::UnixMs;
 use comfy_table::{CellAlignment, Table, presets};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressFinish, ProgressStyle};
 use serde_json::{Value, json};
 
 /// How to talk.
@@ -31,7 +31,7 @@ impl Output {
         if self.json { line(&value.to_string()) } else { line(text) }
     }
 
-    /// A progress bar over `total` bytes on a terminal; hidden otherwise.
+    /// A progress bar over `total` bytes on a terminal, hidden otherwise. It clears itself when dropped.
     pub(crate) fn progress(self, name: &str, total: Option<u64>) -> ProgressBar {
         if self.json || self.quiet || !std::io::stderr().is_terminal() {
             return ProgressBar::hidden();
@@ -40,7 +40,9 @@ impl Output {
             Some(_) => "{msg} {wide_bar} {bytes}/{total_bytes} {binary_bytes_per_sec} {eta}",
             None => "{msg} {spinner} {bytes} {binary_bytes_per_sec}",
         };
-        let bar = total.map_or_else(ProgressBar::new_spinner, ProgressBar::new);
+        let bar = total
+            .map_or_else(ProgressBar::new_spinner, ProgressBar::new)
+            .with_finish(ProgressFinish::AndClear);
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style);
         }

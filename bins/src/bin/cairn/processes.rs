@@ -42,6 +42,7 @@ impl Daemon {
     fn new(name: &str, mut arguments: Vec<String>, dir: &Path, config: Option<&Path>) -> Result<Daemon> {
         let ports = dir.join(format!("{name}.ports"));
         arguments.extend([
+            "--end-with-parent".into(),
             "--http-listen".into(),
             "127.0.0.1:0".into(),
             "--ports-file".into(),

@@ -13,7 +13,7 @@ use runtime_real::client::Cluster;
 use serde_json::json;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 
-use crate::args::{CatArgs, GetArgs, PutArgs};
+use crate::args::{CatArgs, GetArgs, PutArgs, without_slash};
 use crate::namespace::{base_name, join};
 use crate::output::{Output, status_json};
 
@@ -35,7 +35,7 @@ pub(crate) async fn put(cluster: &Cluster, out: Output, args: PutArgs) -> Result
             args.target.rsplit_once('/').map_or("", |(parent, _)| parent)
         };
         if !parent.trim_end_matches('/').is_empty() {
-            cluster.mkdir(parent, true, 0o755).await?;
+            cluster.mkdir(without_slash(parent), true, 0o755).await?;
         }
     }
     let into = is_directory(cluster, &args.target).await?;
@@ -71,7 +71,7 @@ pub(crate) async fn put(cluster: &Cluster, out: Output, args: PutArgs) -> Result
 }
 
 async fn is_directory(cluster: &Cluster, path: &str) -> Result<bool> {
-    match cluster.stat(path).await {
+    match cluster.stat(without_slash(path)).await {
         Ok(status) => Ok(status.directory),
         Err(ClientError::Master(MasterError::NotFound(_))) => Ok(false),
         Err(error) => Err(error.into()),
@@ -136,16 +136,20 @@ impl Put<'_> {
         let mut writer = self.args.storage.apply(create).await?;
         let bar = self.out.progress(target, length);
         loop {
-            let piece = read_piece(&mut from).await.with_context(|| format!("reading {name}"))?;
-            if piece.is_empty() {
-                break;
-            }
+            let piece = match read_piece(&mut from).await {
+                Ok(piece) if piece.is_empty() => break,
+                Ok(piece) => piece,
+                Err(error) => {
+                    // What was read so far must not stay behind until the upload expires. The error that matters is the first.
+                    let _ = writer.abort().await;
+                    return Err(anyhow::Error::new(error).context(format!("reading {name}")));
+                }
+            };
             let length = piece.len() as u64;
             writer.write_bytes(piece).await?;
             bar.inc(length);
         }
         let status = writer.close().await?;
-        bar.finish_and_clear();
         if self.out.json { self.out.result("", &status_json(&status)) } else { Ok(()) }
     }
 }
@@ -212,6 +216,12 @@ async fn get_file(
     status: &FileStatus,
     local: &Path,
 ) -> Result<()> {
+    if is_special(local) {
+        // A device or a pipe is written to; a rename would replace it.
+        let bar = out.progress(source, Some(status.length));
+        let length = fetch(cluster, source, local, &bar).await?;
+        return fetched(out, source, local, length);
+    }
     if local.exists() && !args.force {
         let message = format!("{}: already exists (use -f to overwrite)", local.display());
         return Err(Failure::new(Exit::Refused, message).into());
@@ -219,13 +229,11 @@ async fn get_file(
     let temporary = temporary_neighbour(local)?;
     let bar = out.progress(source, Some(status.length));
     let result = fetch(cluster, source, &temporary, &bar).await;
-    bar.finish_and_clear();
     match result {
         Ok(length) => {
             std::fs::rename(&temporary, local)
                 .map_err(|error| Failure::new(Exit::Failed, format!("{}: {error}", local.display())))?;
-            let value = json!({ "path": source, "target": local.display().to_string(), "length": length });
-            if out.json { out.result("", &value) } else { Ok(()) }
+            fetched(out, source, local, length)
         }
         Err(error) => {
             // The error that matters is the first one.
@@ -233,6 +241,15 @@ async fn get_file(
             Err(error)
         }
     }
+}
+
+fn is_special(local: &Path) -> bool {
+    std::fs::metadata(local).is_ok_and(|found| !found.is_file() && !found.is_dir())
+}
+
+fn fetched(out: Output, source: &str, local: &Path, length: u64) -> Result<()> {
+    let value = json!({ "path": source, "target": local.display().to_string(), "length": length });
+    if out.json { out.result("", &value) } else { Ok(()) }
 }
 
 fn temporary_neighbour(local: &Path) -> Result<PathBuf> {

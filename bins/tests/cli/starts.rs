@@ -1,0 +1,232 @@
+//! Daemons that can't start: one clear sentence, exit code 2, nothing touched.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use crate::cluster::{Daemons, Done, Killed, Target, command, eventually};
+
+const MASTER: &str = env!("CARGO_BIN_EXE_cairn-master");
+const CHUNKSERVER: &str = env!("CARGO_BIN_EXE_cairn-chunkserver");
+
+struct Refused {
+    home: TempDir,
+}
+
+impl Refused {
+    fn new() -> Refused {
+        Refused { home: tempfile::tempdir().unwrap() }
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.home.path().join(name).to_str().unwrap().to_owned()
+    }
+
+    fn dir(&self, name: &str) -> String {
+        std::fs::create_dir(self.home.path().join(name)).unwrap();
+        self.path(name)
+    }
+
+    fn file(&self, name: &str, text: &str) -> String {
+        std::fs::write(self.home.path().join(name), text).unwrap();
+        self.path(name)
+    }
+
+    /// The one sentence that the program ends with, and code 2.
+    #[track_caller]
+    fn said(&self, program: &str, arguments: &[&str]) -> String {
+        self.scrub(&ends(program, self.home.path(), arguments).failed(2))
+    }
+
+    fn scrub(&self, text: &str) -> String {
+        let text = text.replace(self.home.path().to_str().unwrap(), "[home]");
+        // Log lines carry times; the sentence is the last line.
+        text.lines().last().unwrap_or_default().to_owned()
+    }
+}
+
+/// Runs a daemon that should end by itself, on free ports.
+fn ends(program: &str, home: &Path, arguments: &[&str]) -> Done {
+    let mut daemon = command(program, home);
+    daemon.args(["--http-listen", "127.0.0.1:0", "--end-with-parent"]).args(arguments);
+    if !arguments.contains(&"--listen") && !arguments.contains(&"--config") {
+        daemon.args(["--listen", "127.0.0.1:0"]);
+    }
+    let out = tempfile::NamedTempFile::new_in(home).unwrap();
+    daemon.stdout(out.reopen().unwrap()).stderr(out.reopen().unwrap());
+    let mut process = Killed(daemon.spawn().unwrap());
+    let status = eventually("the daemon gives up", || process.0.try_wait().unwrap());
+    let err = std::fs::read_to_string(out.path()).unwrap();
+    Done { code: status.code().unwrap_or(-1), out: Vec::new(), err }
+}
+
+#[test]
+fn directories_that_are_none() {
+    let case = Refused::new();
+    let file = case.file("file", "");
+    for program in [MASTER, CHUNKSERVER] {
+        let name = Path::new(program).file_name().unwrap().to_str().unwrap().to_owned();
+        insta::assert_snapshot!(
+            format!("{name} missing"),
+            case.said(program, &["--data", &case.path("missing")])
+        );
+        insta::assert_snapshot!(format!("{name} file"), case.said(program, &["--data", &file]));
+        // Nobody, root included, can write there.
+        insta::assert_snapshot!(format!("{name} read-only"), case.said(program, &["--data", "/proc"]));
+    }
+    assert!(!Path::new(&case.path("missing")).exists());
+}
+
+#[test]
+fn directories_of_something_else() {
+    let case = Refused::new();
+    let other = case.dir("other");
+    std::fs::write(Path::new(&other).join("holiday.jpg"), "not Cairn's").unwrap();
+    for program in [MASTER, CHUNKSERVER] {
+        let name = Path::new(program).file_name().unwrap().to_str().unwrap().to_owned();
+        insta::assert_snapshot!(
+            format!("{name} in a foreign directory"),
+            case.said(program, &["--data", &other])
+        );
+    }
+}
+
+#[test]
+fn directories_of_the_other_role_and_of_another_cluster() {
+    let case = Refused::new();
+    let one = Daemons::start(1);
+    let mut other = Daemons::start(1);
+    other.servers[0].kill();
+    let volume = other.data("cs1");
+    let volume = volume.to_str().unwrap();
+    let said = ends(CHUNKSERVER, case.home.path(), &["--data", volume, "--master", one.master()]).failed(2);
+    insta::assert_snapshot!("a volume of another cluster", without_ids(&said.replace(volume, "[volume]")));
+
+    other.master_daemon.kill();
+    let log = other.data("master");
+    let log = log.to_str().unwrap();
+    let said = ends(CHUNKSERVER, case.home.path(), &["--data", log, "--master", one.master()]).failed(2);
+    insta::assert_snapshot!(
+        "a chunkserver on a master's directory",
+        without_ids(&said.replace(log, "[master]"))
+    );
+    let said = ends(MASTER, case.home.path(), &["--data", volume]).failed(2);
+    insta::assert_snapshot!(
+        "a master on a chunkserver's directory",
+        without_ids(&said.replace(volume, "[volume]"))
+    );
+}
+
+/// The last line, numbers of eight and more hexadecimal digits replaced.
+fn without_ids(text: &str) -> String {
+    let line = text.lines().last().unwrap_or_default();
+    let mut kept = String::new();
+    let mut word = String::new();
+    for c in line.chars().chain(['\n']) {
+        if c.is_ascii_hexdigit() {
+            word.push(c);
+            continue;
+        }
+        if word.len() >= 8 {
+            kept.push_str("[id]")
+        } else {
+            kept.push_str(&word)
+        }
+        word.clear();
+        kept.push(c);
+    }
+    kept.trim_end().to_owned()
+}
+
+#[test]
+fn directories_in_use() {
+    let case = Refused::new();
+    let cluster = Daemons::start(1);
+    let (log, volume) = (cluster.data("master"), cluster.data("cs1"));
+    let said = case.said(MASTER, &["--data", log.to_str().unwrap()]);
+    insta::assert_snapshot!("a master's directory in use", said.replace(log.to_str().unwrap(), "[data]"));
+    let said = case.said(CHUNKSERVER, &["--data", volume.to_str().unwrap(), "--master", cluster.master()]);
+    insta::assert_snapshot!("a volume in use", said.replace(volume.to_str().unwrap(), "[data]"));
+    let twice = case.dir("twice");
+    insta::assert_snapshot!(
+        "one volume twice",
+        case.said(CHUNKSERVER, &["--data", &twice, "--data", &twice])
+    );
+}
+
+#[test]
+fn ports() {
+    let case = Refused::new();
+    let busy = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let busy = busy.local_addr().unwrap().to_string();
+    for program in [MASTER, CHUNKSERVER] {
+        let name = Path::new(program).file_name().unwrap().to_str().unwrap().to_owned();
+        let data = case.dir(&name);
+        let said = |listen: &str| {
+            case.said(program, &["--data", &data, "--listen", listen]).replace(&busy, "[busy]")
+        };
+        insta::assert_snapshot!(format!("{name} busy port"), said(&busy));
+        insta::assert_snapshot!(format!("{name} any interface"), said("0.0.0.0:0"));
+        insta::assert_snapshot!(format!("{name} no address"), said("localhost"));
+    }
+}
+
+#[test]
+fn configurations() {
+    let case = Refused::new();
+    let texts = [
+        ("bad YAML", "listen: [\n"),
+        ("unknown key", "data: x\nlisten_htp: y\n"),
+        ("unknown tuning", "tuning:\n  no_such_thing: 1\n"),
+        ("wrong type", "tuning: { heartbeat_ms: often }\n"),
+        ("wrong format", "log_format: xml\n"),
+    ];
+    for (name, text) in texts {
+        let config = case.file("config.yaml", text);
+        insta::assert_snapshot!(format!("master {name}"), all_of(&case, MASTER, &config));
+    }
+    insta::assert_snapshot!("no configuration", all_of(&case, MASTER, &case.path("none.yaml")));
+    let config = case.file("config.yaml", "data: {}\n");
+    insta::assert_snapshot!("chunkserver wrong type", all_of(&case, CHUNKSERVER, &config));
+}
+
+/// All that a daemon says of its configuration: an excerpt of the file may follow the sentence.
+fn all_of(case: &Refused, program: &str, config: &str) -> String {
+    let said = ends(program, case.home.path(), &["--config", config]).failed(2);
+    said.replace(case.home.path().to_str().unwrap(), "[home]")
+}
+
+#[test]
+fn a_chunkserver_waits_for_its_master_and_ends_when_told() {
+    let home = tempfile::tempdir().unwrap();
+    std::fs::create_dir(home.path().join("volume")).unwrap();
+    let ports = home.path().join("ports");
+    let mut daemon = command(CHUNKSERVER, home.path());
+    // Nothing listens on port 1.
+    daemon.args([
+        "--data",
+        "volume",
+        "--listen",
+        "127.0.0.1:0",
+        "--http-listen",
+        "",
+        "--master",
+        "127.0.0.1:1",
+    ]);
+    daemon.arg("--ports-file").arg(&ports);
+    daemon.stderr(std::fs::File::create(home.path().join("log")).unwrap());
+    let mut process = Killed(daemon.spawn().unwrap());
+    eventually("it binds its ports", || ports.exists().then_some(()));
+    assert!(process.0.try_wait().unwrap().is_none());
+    let started = Instant::now();
+    let pid = rustix::process::Pid::from_child(&process.0);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    let status = eventually("it ends", || process.0.try_wait().unwrap());
+    assert_eq!(status.code(), Some(0), "{}", std::fs::read_to_string(home.path().join("log")).unwrap());
+    assert!(
+        started.elapsed() < Duration::from_secs(10),
+        "a shutdown without work took {:?}",
+        started.elapsed()
+    );
+}
