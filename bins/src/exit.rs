@@ -74,16 +74,13 @@ pub fn code_of(error: &ClientError) -> Exit {
     }
 }
 
-impl From<ClientError> for Failure {
-    fn from(error: ClientError) -> Failure {
-        let exit = code_of(&error);
-        let message = match &error {
-            ClientError::Master(MasterError::AlreadyExists(path)) => {
-                format!("{path}: already exists (use -f to replace a file)")
-            }
-            other => other.to_string(),
-        };
-        Failure { exit, message }
+/// The error of a command that has an `-f` to replace what is there, when that was not given.
+pub fn unless_forced(force: bool, error: ClientError) -> anyhow::Error {
+    match error {
+        ClientError::Master(MasterError::AlreadyExists(path)) if !force => {
+            Failure::new(Exit::Refused, format!("{path}: already exists (use -f to replace a file)")).into()
+        }
+        other => other.into(),
     }
 }
 

@@ -204,7 +204,13 @@ fn parse<T: DeserializeOwned>(file: &Path, text: &str) -> Result<T, ConfigError>
     let empty =
         text.lines().map(str::trim).all(|line| line.is_empty() || line.starts_with('#') || line == "---");
     serde_saphyr::from_str(if empty { "{}" } else { text })
-        .map_err(|error| ConfigError::Parse { file: file.to_owned(), what: error.to_string() })
+        .map_err(|error| ConfigError::Parse { file: file.to_owned(), what: sentence(&error.to_string()) })
+}
+
+/// The first line of the parser's message, without the excerpt of the file that follows.
+fn sentence(message: &str) -> String {
+    let line = message.lines().next().unwrap_or_default();
+    line.strip_prefix("error: ").unwrap_or(line).to_owned()
 }
 
 /// Finds the socket address of `listen` and refuses interfaces other than loopback, unless they are allowed.

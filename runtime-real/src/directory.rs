@@ -1,13 +1,77 @@
-//! Data directories: there, writable, and this process's own.
+//! Data directories: there, writable, this process's own, and of its own kind.
 
 use std::fs::{File, TryLockError};
 use std::path::Path;
 
 use crate::daemon::StartError;
 
+/// Whose directory it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// A master's.
+    Master,
+    /// A chunkserver's.
+    Volume,
+}
+
+impl Kind {
+    /// The file that makes a directory one of this kind.
+    fn identity(self) -> &'static str {
+        match self {
+            Kind::Master => "cairn-master",
+            Kind::Volume => "cairn-volume",
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Kind::Master => "a master's directory",
+            Kind::Volume => "a chunkserver's volume",
+        }
+    }
+
+    fn owner(self) -> &'static str {
+        match self {
+            Kind::Master => "the master",
+            Kind::Volume => "the chunkserver",
+        }
+    }
+
+    /// What may lie in a directory without identity: the beginnings of one, and what mkfs leaves in an empty file system.
+    fn may_precede(self, name: &str) -> bool {
+        let own: &[&str] = match self {
+            Kind::Master => &["cairn-master", "master-"],
+            Kind::Volume => &["cairn-volume", "journal-", "chunks", "staging", "quarantine"],
+        };
+        name == "lost+found" || own.iter().any(|own| name.starts_with(own))
+    }
+}
+
+/// Refuses a directory of the other kind, and one of something else: nobody wants a cluster among their photographs.
+fn check_kind(path: &Path, kind: Kind) -> Result<(), String> {
+    let mut stranger = None;
+    for entry in std::fs::read_dir(path).map_err(|error| format!("can't be listed ({error})"))? {
+        let name = entry.map_err(|error| format!("can't be listed ({error})"))?.file_name();
+        let name = name.to_string_lossy();
+        if name == kind.identity() {
+            return Ok(());
+        }
+        if let Some(other) = [Kind::Master, Kind::Volume].iter().find(|other| name == other.identity()) {
+            return Err(format!("is {}; give {} a directory of its own", other.name(), kind.owner()));
+        }
+        if !kind.may_precede(&name) {
+            stranger = Some(name.into_owned());
+        }
+    }
+    match stranger {
+        Some(name) => Err(format!("has {name:?} in it, which is not Cairn's; name an empty directory")),
+        None => Ok(()),
+    }
+}
+
 /// Locks `path` for as long as the returned file is open. The directory itself is locked: no file is left behind, and the
 /// lock ends with the process.
-pub(crate) fn lock(path: &Path) -> Result<File, StartError> {
+pub(crate) fn lock(path: &Path, kind: Kind) -> Result<File, StartError> {
     let fault = |what: String| StartError::Directory { path: path.to_owned(), what };
     let about = std::fs::metadata(path)
         .map_err(|error| fault(format!("{error}; create it, or name another with `data`")))?;
@@ -17,6 +81,7 @@ pub(crate) fn lock(path: &Path) -> Result<File, StartError> {
     rustix::fs::access(path, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK).map_err(
         |error| fault(format!("can't be written ({error}); check its owner, its mode and how it is mounted")),
     )?;
+    check_kind(path, kind).map_err(fault)?;
     let directory = File::open(path).map_err(|error| fault(error.to_string()))?;
     match directory.try_lock() {
         Ok(()) => Ok(directory),
@@ -32,20 +97,34 @@ mod tests {
     #[test]
     fn a_directory_has_one_user() {
         let directory = tempfile::tempdir().unwrap();
-        let held = lock(directory.path()).unwrap();
-        let second = lock(directory.path()).unwrap_err().to_string();
+        let held = lock(directory.path(), Kind::Volume).unwrap();
+        let second = lock(directory.path(), Kind::Volume).unwrap_err().to_string();
         assert!(second.contains("in use by another process"), "{second}");
         drop(held);
-        lock(directory.path()).unwrap();
+        lock(directory.path(), Kind::Volume).unwrap();
     }
 
     #[test]
     fn what_is_not_there_or_no_directory_is_named() {
         let directory = tempfile::tempdir().unwrap();
-        let missing = lock(&directory.path().join("gone")).unwrap_err().to_string();
+        let missing = lock(&directory.path().join("gone"), Kind::Volume).unwrap_err().to_string();
         assert!(missing.contains("gone") && missing.contains("create it"), "{missing}");
         std::fs::write(directory.path().join("file"), "").unwrap();
-        let file = lock(&directory.path().join("file")).unwrap_err().to_string();
+        let file = lock(&directory.path().join("file"), Kind::Master).unwrap_err().to_string();
         assert!(file.contains("is not a directory"), "{file}");
+    }
+
+    #[test]
+    fn directories_of_another_kind_are_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let refused = |kind| lock(directory.path(), kind).unwrap_err().to_string();
+        std::fs::create_dir(directory.path().join("lost+found")).unwrap();
+        std::fs::create_dir(directory.path().join("chunks")).unwrap();
+        drop(lock(directory.path(), Kind::Volume).unwrap());
+        assert!(refused(Kind::Master).contains("\"chunks\""), "{}", refused(Kind::Master));
+        std::fs::write(directory.path().join("cairn-volume"), "").unwrap();
+        assert!(refused(Kind::Master).contains("a chunkserver's volume"), "{}", refused(Kind::Master));
+        std::fs::write(directory.path().join("photograph"), "").unwrap();
+        drop(lock(directory.path(), Kind::Volume).unwrap());
     }
 }

@@ -34,6 +34,7 @@ fn a_file_of_several_chunks_comes_back_whole_and_in_parts() {
 
     let checksum = dev.cairn(&["checksum", "--verify", "/file"]).ok();
     assert_eq!(checksum, format!("{:08x}  /file\n", crc32fast::hash(&bytes)));
+    dev.cairn(&["status", "--wait"]).ok();
     assert!(dev.cairn(&["fsck"]).ok().contains("as they should be"));
 }
 

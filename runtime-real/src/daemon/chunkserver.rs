@@ -12,6 +12,7 @@ use super::listen::{bind, bind_optional};
 use super::{Boxed, Handle, Health, Hosted, StartError};
 use crate::config::{ChunkserverOptions, ConfigError};
 use crate::connection::Budget;
+use crate::directory::Kind;
 use crate::disk::Disks;
 use crate::entropy::{boot_id, process_id, random_u64};
 use crate::environment::{self, Clock, Node};
@@ -56,7 +57,8 @@ async fn start(options: ChunkserverOptions) -> Result<Handle, StartError> {
     if options.masters.is_empty() {
         return Err(fault("masters", "name at least one master (host:port)"));
     }
-    let locks = options.data.iter().map(|path| directory::lock(path)).collect::<Result<Vec<_>, _>>()?;
+    let locks =
+        options.data.iter().map(|path| directory::lock(path, Kind::Volume)).collect::<Result<Vec<_>, _>>()?;
     let any = options.insecure_any_interface;
     let (listener, address) = bind("listen", &options.listen, any).await?;
     let http = bind_optional("http_listen", &options.http_listen, any).await?;

@@ -13,6 +13,7 @@ use super::listen::{bind, bind_optional};
 use super::{Boxed, Handle, Health, Hosted, StartError};
 use crate::config::MasterOptions;
 use crate::connection::Budget;
+use crate::directory::Kind;
 use crate::disk::Disks;
 use crate::entropy::random_u64;
 use crate::environment::{self, Clock, Node};
@@ -49,7 +50,7 @@ impl MasterDaemon {
 }
 
 async fn start(options: MasterOptions) -> Result<Handle, StartError> {
-    let lock = directory::lock(&options.data)?;
+    let lock = directory::lock(&options.data, Kind::Master)?;
     let any = options.insecure_any_interface;
     let (listener, address) = bind("listen", &options.listen, any).await?;
     let http = bind_optional("http_listen", &options.http_listen, any).await?;

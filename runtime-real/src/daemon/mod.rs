@@ -44,7 +44,7 @@ pub enum StartError {
         path: PathBuf,
     },
     /// The address can't be listened on.
-    #[error("can't listen on {address}: {error}")]
+    #[error("can't listen on {address}: {error}; stop what uses it, or choose another address")]
     Listen {
         /// The address.
         address: SocketAddr,

@@ -27,10 +27,10 @@ pub(crate) struct Global {
     /// Masters to talk to [default: $CAIRN_MASTER, the client configuration, 127.0.0.1:7400].
     #[arg(long, global = true, env = "CAIRN_MASTER", value_name = "ADDR[,ADDR…]", value_delimiter = ',')]
     pub(crate) master: Vec<String>,
-    /// User asserted to the master [default: $USER]. There is no authentication yet.
+    /// User asserted to the master [default: this process's user]. There is no authentication yet.
     #[arg(long, global = true, env = "CAIRN_USER", value_name = "NAME")]
     pub(crate) user: Option<String>,
-    /// Groups asserted to the master [default: the user's own group].
+    /// Groups asserted to the master [default: that user's groups].
     #[arg(long, global = true, env = "CAIRN_GROUPS", value_name = "NAME[,NAME…]", value_delimiter = ',')]
     pub(crate) groups: Vec<String>,
     /// Print JSON (keys: docs/cli.md).

@@ -1,7 +1,7 @@
 //! Commands on names: ls, mkdir, mv, rm, restore, chmod, chown, stat, checksum, du.
 
 use anyhow::{Context, Result};
-use bins::exit::{Exit, Failure};
+use bins::exit::{Exit, Failure, unless_forced};
 use cairn_core::error::{ClientError, MasterError};
 use cairn_core::id::{ChunkUuid, ClusterId, TrashId};
 use cairn_core::message::{ExtentPlan, FilePlan, FileStatus, MasterReply, MasterRequest};
@@ -107,8 +107,7 @@ pub(crate) fn base_name(path: &str) -> Result<&str> {
 
 pub(crate) async fn mv(cluster: &Cluster, args: MvArgs) -> Result<()> {
     let to = into_directory(cluster, &args.to, base_name(&args.from)?).await?;
-    cluster.rename(args.from, to, args.force).await?;
-    Ok(())
+    cluster.rename(args.from, to, args.force).await.map_err(|error| unless_forced(args.force, error))
 }
 
 pub(crate) async fn rm(cluster: &Cluster, out: Output, args: RmArgs) -> Result<()> {

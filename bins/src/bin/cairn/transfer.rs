@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use bins::exit::{Exit, Failure};
+use bins::exit::{Exit, Failure, unless_forced};
 use bytes::{Bytes, BytesMut};
 use cairn_core::error::{ClientError, MasterError};
 use cairn_core::message::FileStatus;
@@ -133,7 +133,8 @@ impl Put<'_> {
         mode: u16,
     ) -> Result<()> {
         let create = self.cluster.create(target).replace(self.args.force).mode(mode);
-        let mut writer = self.args.storage.apply(create).await?;
+        let hint = |error| unless_forced(self.args.force, error);
+        let mut writer = self.args.storage.apply(create).await.map_err(hint)?;
         let bar = self.out.progress(target, length);
         loop {
             let piece = match read_piece(&mut from).await {
@@ -149,7 +150,7 @@ impl Put<'_> {
             writer.write_bytes(piece).await?;
             bar.inc(length);
         }
-        let status = writer.close().await?;
+        let status = writer.close().await.map_err(hint)?;
         if self.out.json { self.out.result("", &status_json(&status)) } else { Ok(()) }
     }
 }
@@ -225,6 +226,9 @@ async fn get_file(
     if local.exists() && !args.force {
         let message = format!("{}: already exists (use -f to overwrite)", local.display());
         return Err(Failure::new(Exit::Refused, message).into());
+    }
+    if let Some(parent) = local.parent().filter(|parent| !parent.as_os_str().is_empty() && !parent.is_dir()) {
+        return Err(Failure::usage(format!("{}: no such local directory", parent.display())).into());
     }
     let temporary = temporary_neighbour(local)?;
     let bar = out.progress(source, Some(status.length));
