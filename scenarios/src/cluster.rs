@@ -40,6 +40,7 @@ pub struct Cluster {
 #[derive(Default)]
 struct Memory {
     last_grant: Option<Grant>,
+    cued: Option<String>,
     disk_errors: BTreeSet<String>,
 }
 
@@ -153,6 +154,7 @@ impl Cluster {
             Target::Server(i) => server_name(i % self.shape.servers.len().max(1)),
             Target::Client(i) => client_name(i % self.shape.clients.max(1)),
             Target::Primary => member(0),
+            Target::Cued => lock(&self.memory).cued.clone().unwrap_or_else(|| server_name(0)),
             Target::Member(place) => member(*place),
         }
     }
@@ -173,6 +175,10 @@ impl Cluster {
             }
         }
         found
+    }
+
+    pub(crate) fn note_cued(&self, node: String) {
+        lock(&self.memory).cued = Some(node);
     }
 
     pub(crate) fn note_disk_errors(&self, node: &str) {

@@ -4,7 +4,7 @@
 use cairn_core::rng::Rng;
 use serde::{Deserialize, Serialize};
 
-use crate::nemesis::Fault;
+use crate::nemesis::{Cue, Fault};
 use crate::profile::Profile;
 use crate::shape::Shape;
 use crate::workload::generate::{Habits, Step, steps};
@@ -31,6 +31,8 @@ pub struct Plan {
 pub struct Strike {
     /// Milliseconds after the users began.
     pub at_ms: u64,
+    /// What it waits for then, and how many microseconds after that it comes; gone if that takes longer than a second.
+    pub cue: Option<(Cue, u64)>,
     /// How long it lasts, in milliseconds.
     pub for_ms: u64,
     /// What goes wrong.

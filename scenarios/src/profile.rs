@@ -6,7 +6,7 @@ use std::str::FromStr;
 use cairn_core::rng::Rng;
 use serde::{Deserialize, Serialize};
 
-use crate::nemesis::{Fault, Target};
+use crate::nemesis::{Cue, Fault, Target};
 use crate::plan::Strike;
 use crate::shape::Shape;
 
@@ -66,9 +66,14 @@ impl Profile {
         let mut at_ms = rng.below(2_000);
         while at_ms < chaos_ms && !kinds.is_empty() {
             let kind = *rng.pick(&kinds).unwrap_or(&Kind::Kill);
-            if let Some(fault) = kind.draw(rng, shape, victim.as_ref()) {
+            let cued = cued(rng, kind, shape);
+            let (cue, fault) = match cued {
+                Some((cue, fault)) => (Some(cue), Some(fault)),
+                None => (None, kind.draw(rng, shape, victim.as_ref())),
+            };
+            if let Some(fault) = fault {
                 let longest = if rng.chance(1, 5) { 6_000 } else { 1_200 };
-                strikes.push(Strike { at_ms, for_ms: 20 + rng.below(longest), fault });
+                strikes.push(Strike { at_ms, cue, for_ms: 20 + rng.below(longest), fault });
             }
             at_ms += 1 + rng.below(mean_ms * 2);
         }
@@ -92,6 +97,22 @@ impl Profile {
             }
         }
     }
+}
+
+/// A third of what ends a process, or cuts it off, waits for a moment at which that hurts.
+fn cued(rng: &mut Rng, kind: Kind, shape: &Shape) -> Option<((Cue, u64), Fault)> {
+    let target = Target::Cued;
+    let fault = match kind {
+        Kind::Kill => Fault::Kill { target },
+        Kind::PowerCut if !shape.is_relaxed() => Fault::PowerCut { target },
+        Kind::Isolate => Fault::Isolate { target },
+        _ => return None,
+    };
+    if !rng.chance(1, 3) {
+        return None;
+    }
+    let cue = *rng.pick(&Cue::EACH)?;
+    Some(((cue, rng.below(400) * u64::from(shape.disk_slow_factor)), fault))
 }
 
 #[derive(Clone, Copy, Debug)]

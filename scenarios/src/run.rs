@@ -7,15 +7,18 @@ use cairn_core::time::Span;
 use runtime_sim::{ClientHandle, FaultCounts, TraceMode, World};
 use serde::Serialize;
 
-use crate::checker::{ack_durability, convergence, namespace, versions};
+use crate::checker::{ack_durability, convergence, digest, namespace, versions};
 use crate::cluster::{self, Cluster, MASTER};
-use crate::nemesis::{self, Undo};
+use crate::nemesis::{self, Stagehand, Undo};
 use crate::plan::{Plan, Strike};
 use crate::violation::{Violation, Violations};
 use crate::workload::generate::Step;
 use crate::workload::model::Model;
 use crate::workload::operation::Outcome;
 use crate::workload::perform::perform;
+
+/// A strike that waits for a cue waits so long.
+const CUE_WITHIN: Duration = Duration::from_secs(1);
 
 /// A blank cluster must serve within this time.
 const START_WITHIN: Span = Span::from_ms(30_000);
@@ -84,6 +87,7 @@ pub fn run(plan: &Plan, defects: Defects, trace: TraceMode) -> Report {
 async fn story(world: World, plan: Plan, defects: Defects, violations: Violations) -> Figures {
     let cluster = Cluster::start(&world, &plan.shape, defects);
     ack_durability::watch(&cluster, &violations);
+    digest::watch(&cluster, &violations);
     versions::watch(&cluster, &violations);
     if !cluster.until_ready(START_WITHIN).await {
         violations.add("start", format!("not ready after {} s", START_WITHIN.as_ms() / 1000));
@@ -168,6 +172,7 @@ async fn user(
 /// Strikes as planned until the time is over. What lasts longer is left to the healing.
 async fn storm(cluster: &Cluster, strikes: &[Strike], chaos_ms: u64) {
     let world = &cluster.world;
+    let stagehand = Stagehand::watch(world);
     let start = world.now();
     let mut ends: Vec<(u64, Undo)> = Vec::new();
     let mut next = 0;
@@ -187,7 +192,14 @@ async fn storm(cluster: &Cluster, strikes: &[Strike], chaos_ms: u64) {
         } else {
             let strike = &strikes[next];
             next += 1;
+            if let Some((cue, after_us)) = strike.cue {
+                let came = madsim::time::timeout(CUE_WITHIN, stagehand.wait(cue)).await;
+                let Ok(node) = came else { continue };
+                cluster.note_cued(node);
+                world.sleep(Span(after_us * 1_000)).await;
+            }
             world.note(format_args!("{:?} for {} ms", strike.fault, strike.for_ms));
+            let at = world.now().since(start).as_ms();
             ends.push((at + strike.for_ms, strike.fault.strike(cluster)));
         }
     }

@@ -2,6 +2,7 @@
 
 pub mod ack_durability;
 pub mod convergence;
+pub mod digest;
 pub mod health;
 pub mod leaks;
 pub mod namespace;

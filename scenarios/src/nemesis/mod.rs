@@ -1,9 +1,12 @@
 //! What goes wrong, as data, and how it is done to a cluster. One file for each place where things go wrong.
 
+mod cue;
 mod disk;
 mod network;
 mod process;
 mod rot;
+
+pub use cue::{Cue, Stagehand};
 
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +23,8 @@ pub enum Target {
     Client(usize),
     /// The primary of the chunk that was granted last.
     Primary,
+    /// Whoever got the message that the strike waited for.
+    Cued,
     /// That chunk's member at this place of the pipeline, or its last one.
     Member(usize),
 }

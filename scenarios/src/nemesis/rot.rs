@@ -3,6 +3,11 @@
 use super::{Fault, Undo};
 use crate::cluster::{Cluster, is_chunk_file};
 
+/// Chunks, their sidecars, and the journals that hold what was promised of unsealed ones.
+fn may_rot(path: &str) -> bool {
+    path.starts_with("chunks/") || path.starts_with("journal-")
+}
+
 pub(super) fn strike(fault: &Fault, cluster: &Cluster) -> Undo {
     let world = &cluster.world;
     let node = cluster.resolve(fault.target());
@@ -10,8 +15,8 @@ pub(super) fn strike(fault: &Fault, cluster: &Cluster) -> Undo {
     match fault {
         Fault::Flip { bits, .. } => {
             for _ in 0..*bits {
-                // Without a chunk file there is nothing to rot.
-                let _ = world.flip_random_bit(&node, &mut rng, is_chunk_file);
+                // Without a file there is nothing to rot.
+                let _ = world.flip_random_bit(&node, &mut rng, may_rot);
             }
             Undo::Nothing
         }
