@@ -1,7 +1,7 @@
 //! Removing what is not needed: orphans, stale and excess replicas, expired trash. Every order is logged with its reason
 //! before it is sent (PROTOCOL rule 14), is checked once more when the log has it, and ends in the server's quarantine.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
 use super::Master;
@@ -100,10 +100,9 @@ impl Master {
                 .filter_map(|(_, r)| Some((r, self.servers.by_id(r.server)?)))
                 .collect();
             let crowd = |rack: &str| good.iter().filter(|(_, s)| s.rack == rack).count();
-            let victim = good.iter().max_by_key(|(_, server)| {
-                let free: u64 = server.volumes.iter().map(|v| v.free_bytes).sum();
-                (crowd(&server.rack), core::cmp::Reverse(free))
-            });
+            let victim = good
+                .iter()
+                .max_by_key(|(_, server)| (crowd(&server.rack), core::cmp::Reverse(server.free_bytes())));
             if let Some((replica, _)) = victim {
                 reached!("collect.excess");
                 self.collect.queue(replica.server, &replica.report, DropReason::Excess);
@@ -149,14 +148,15 @@ impl Master {
             DropReason::Stale | DropReason::Excess => {
                 let expected = self.expected(chunk);
                 let Some((_, goal)) = expected else { return false };
-                let others = self
+                let others: BTreeSet<ServerId> = self
                     .locations
                     .replicas(chunk, expected)
                     .iter()
                     .filter(|(quality, r)| *quality == Quality::Good && r.server != drop.server)
                     .filter(|(_, r)| self.servers.by_id(r.server).is_some_and(|s| s.is_usable()))
-                    .count();
-                others >= usize::from(goal) || self.defects.has(Defect::DropBeforeReplaced)
+                    .map(|(_, r)| r.server)
+                    .collect();
+                others.len() >= usize::from(goal) || self.defects.has(Defect::DropBeforeReplaced)
             }
         }
     }

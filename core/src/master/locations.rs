@@ -175,6 +175,20 @@ impl Locations {
         removed
     }
 
+    /// A server has no replica of a chunk up to `version` any more: a report that was under way may have shown it again.
+    pub(super) fn dropped(
+        &mut self,
+        server: ServerId,
+        chunk: ChunkId,
+        version: ChunkVersion,
+        expected: Expected,
+    ) {
+        let Some(entry) = self.chunks.get_mut(&chunk) else { return };
+        entry.replicas.retain(|r| r.server != server || r.report.version > version);
+        self.refresh(chunk, expected);
+        self.unlink_if_gone(server, chunk);
+    }
+
     /// Takes a part of a block report: replicas in the order of chunk ids. What the report leaves out is not there.
     pub(super) fn report_part(
         &mut self,

@@ -28,7 +28,7 @@ const REPEAT: Span = Span::from_ms(2_000);
 #[derive(Debug)]
 pub(super) struct Waiter {
     pub(super) peer: Peer,
-    request: RequestId,
+    asked: (ClientId, RequestId),
     deadline: Time,
 }
 
@@ -77,8 +77,7 @@ impl Master {
         let Some(grant) = entry.open().filter(|_| entry.version == version).cloned() else {
             return self.reply(from, asked.1, Err(MasterError::ChunkNotOpen(chunk)), fx);
         };
-        let deadline = now + ms(self.config.seal_timeout_ms);
-        let waiter = Waiter { peer: from, request: asked.1, deadline };
+        let latest = now + ms(self.config.seal_timeout_ms);
         let members = grant.members.len();
         let task = self.seals.entry(chunk).or_insert_with(|| SealTask {
             version,
@@ -91,8 +90,10 @@ impl Master {
             waiters: Vec::new(),
             wake: now,
         });
-        task.waiters.retain(|w| w.peer != waiter.peer || w.request != waiter.request);
-        task.waiters.push(waiter);
+        // Sent again, a request waits no longer than when it came first: else it would never be told that the quorum is lost.
+        let deadline = task.waiters.iter().filter(|w| w.asked == asked).map(|w| w.deadline).min();
+        task.waiters.retain(|w| w.peer != from || w.asked != asked);
+        task.waiters.push(Waiter { peer: from, asked, deadline: deadline.unwrap_or(latest) });
         self.advance_seal(now, chunk, fx);
     }
 
@@ -118,9 +119,11 @@ impl Master {
                 let members = &task.grant.members;
                 task.asked.retain(|&i, _| members[i % members.len()].server != server);
                 let Some(now) = self.servers.by_id(server) else { continue };
+                // What did not count may have been for a while only: a failed volume, a disk that was not mounted.
                 for (vote, member) in task.votes.iter_mut().zip(members) {
-                    if member.server == server && !now.stands(member, task.grant.durability) {
-                        *vote = vote.map(|_| Ballot::Void);
+                    let stands = now.stands(member, task.grant.durability);
+                    if member.server == server && !(stands && matches!(vote, Some(Ballot::Prefix { .. }))) {
+                        *vote = None;
                     }
                 }
             }
@@ -312,7 +315,7 @@ impl Master {
         for waiter in late {
             reached!("seal.quorum_lost");
             let error = MasterError::QuorumLost { chunk, needed, answered };
-            self.reply(waiter.peer, waiter.request, Err(error), fx);
+            self.reply(waiter.peer, waiter.asked.1, Err(error), fx);
         }
     }
 
@@ -343,14 +346,14 @@ impl Master {
             }
         }
         for waiter in task.waiters {
-            self.reply(waiter.peer, waiter.request, Ok(MasterReply::Sealed(sealed)), fx);
+            self.reply(waiter.peer, waiter.asked.1, Ok(MasterReply::Sealed(sealed)), fx);
         }
     }
 
     /// The log refused the seal, or the chunk is gone.
     pub(super) fn fail_seal(&mut self, chunk: ChunkId, error: &MasterError, fx: &mut Fx) {
         for waiter in self.seals.remove(&chunk).map(|task| task.waiters).unwrap_or_default() {
-            self.reply(waiter.peer, waiter.request, Err(error.clone()), fx);
+            self.reply(waiter.peer, waiter.asked.1, Err(error.clone()), fx);
         }
     }
 }

@@ -49,6 +49,16 @@ impl Server {
         self.live && self.peer.is_some()
     }
 
+    /// Free bytes on its volumes, as reported.
+    pub(super) fn free_bytes(&self) -> u64 {
+        self.volumes.iter().fold(0, |sum, v| sum.saturating_add(v.free_bytes))
+    }
+
+    /// Capacity of its volumes, as reported.
+    pub(super) fn total_bytes(&self) -> u64 {
+        self.volumes.iter().fold(0, |sum, v| sum.saturating_add(v.total_bytes))
+    }
+
     /// Whether what `member` promised still stands on this server.
     pub(super) fn stands(&self, member: &Member, durability: Durability) -> bool {
         self.volumes.iter().any(|v| v.volume == member.volume)
@@ -153,22 +163,27 @@ impl Servers {
         Admission::Admitted { session, replaced }
     }
 
-    /// Takes a heartbeat. Returns whether the server was dead before, and a contender that is thereby a duplicate.
+    /// A server said something. Returns whether it was dead before: from now on it has to be buried again.
+    pub(super) fn hear(&mut self, now: Time, server: ServerId) -> bool {
+        let Some(entry) = self.map.get_mut(&server).filter(|entry| !entry.live) else { return false };
+        entry.live = true;
+        entry.last_heard = now;
+        true
+    }
+
+    /// Takes a heartbeat. Returns a contender that is thereby a duplicate.
     pub(super) fn heartbeat(
         &mut self,
         now: Time,
         server: ServerId,
         volumes: Vec<VolumeStatus>,
         load: u32,
-    ) -> (bool, Option<Peer>) {
-        let Some(entry) = self.map.get_mut(&server) else { return (false, None) };
-        let revived = !entry.live;
-        entry.live = true;
+    ) -> Option<Peer> {
+        let entry = self.map.get_mut(&server)?;
         entry.last_heard = now;
         entry.volumes = volumes;
         entry.load = load;
-        let duplicate = self.contenders.remove(&server).map(|(_, asked)| asked.peer);
-        (revived, duplicate)
+        self.contenders.remove(&server).map(|(_, asked)| asked.peer)
     }
 
     /// A connection ended. Returns the server whose session it carried.

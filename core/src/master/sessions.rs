@@ -8,7 +8,7 @@ use super::machine::{Fx, Phase};
 use super::servers::{Admission, Registration};
 use super::{catalog::Catalog, expected};
 use crate::config::ms;
-use crate::id::{ChunkId, Peer, ServerId};
+use crate::id::{ChunkId, ChunkVersion, Peer, ServerId};
 use crate::machine::{Effect, Level};
 use crate::message::{DropReason, FromServer, ReplicaReport, ReplicaState, ToServer, VolumeStatus};
 use crate::reached;
@@ -21,6 +21,9 @@ impl Master {
             return self.on_register(now, asked, fx);
         }
         let Some(server) = self.servers.by_peer(&from) else { return };
+        if self.servers.hear(now, server) {
+            self.on_revived(now, server, fx);
+        }
         match message {
             FromServer::Register { .. } => {}
             FromServer::Heartbeat { sequence, volumes, load } => {
@@ -40,7 +43,9 @@ impl Master {
             }
             FromServer::CopyDone { target, error } => self.on_copy_done(now, server, target, error, fx),
             FromServer::DropDone { chunk, version, dropped } => {
-                if !dropped {
+                if dropped {
+                    self.locations.dropped(server, chunk, version, self.expected(chunk));
+                } else {
                     reached!("collect.drop_refused");
                     fx.note(
                         Level::Warn,
@@ -119,7 +124,7 @@ impl Master {
         load: u32,
         fx: &mut Fx,
     ) {
-        let (revived, duplicate) = self.servers.heartbeat(now, server, volumes, load);
+        let duplicate = self.servers.heartbeat(now, server, volumes, load);
         if let Some(peer) = duplicate {
             reached!("servers.duplicate");
             let reason = format!(
@@ -130,12 +135,14 @@ impl Master {
             fx.send(peer, ToServer::Refused { reason });
         }
         fx.send(from, ToServer::HeartbeatAck { sequence, lease_ms: self.config.lease_ms });
-        if revived {
-            reached!("servers.revived");
-            fx.note(Level::Info, format!("{server} is heard of again"));
-            self.ask_for_report(server, fx);
-            self.fence_again(now, server, fx);
-        }
+    }
+
+    /// A server that was taken for dead speaks on its old connection.
+    fn on_revived(&mut self, now: Time, server: ServerId, fx: &mut Fx) {
+        reached!("servers.revived");
+        fx.note(Level::Info, format!("{server} is heard of again"));
+        self.ask_for_report(server, fx);
+        self.fence_again(now, server, fx);
     }
 
     fn ask_for_report(&self, server: ServerId, fx: &mut Fx) {
@@ -147,7 +154,8 @@ impl Master {
     fn on_replica_changed(&mut self, server: ServerId, replica: &ReplicaReport, fx: &mut Fx) {
         let expected = self.expected(replica.chunk);
         if replica.state == ReplicaState::Gone {
-            self.locations.remove(server, replica.chunk, replica.volume, expected);
+            // A server has at most one replica of a chunk, and may not know on which volume it was.
+            self.locations.dropped(server, replica.chunk, ChunkVersion(u32::MAX), expected);
             return;
         }
         if replica.state == ReplicaState::Damaged {

@@ -49,8 +49,8 @@ impl Master {
             live: server.live,
             last_heartbeat_ms: now.since(server.last_heard).as_ms(),
             replicas: self.locations.held_by(id),
-            total_bytes: server.volumes.iter().map(|v| v.total_bytes).sum(),
-            free_bytes: server.volumes.iter().map(|v| v.free_bytes).sum(),
+            total_bytes: server.total_bytes(),
+            free_bytes: server.free_bytes(),
             volumes: server.volumes.clone(),
         }
     }
@@ -85,8 +85,9 @@ impl Master {
         let status = self.cluster_status(now);
         let log = self.log.stats();
         let live = status.servers.iter().filter(|s| s.live).count() as u64;
-        let total: u64 = status.servers.iter().filter(|s| s.live).map(|s| s.total_bytes).sum();
-        let free: u64 = status.servers.iter().filter(|s| s.live).map(|s| s.free_bytes).sum();
+        let servers = || status.servers.iter().filter(|s| s.live);
+        let total = servers().fold(0_u64, |sum, s| sum.saturating_add(s.total_bytes));
+        let free = servers().fold(0_u64, |sum, s| sum.saturating_add(s.free_bytes));
         let figures = [
             (Counter, "cairn_master_requests_total", "Requests from clients.", self.requests),
             (Counter, "cairn_master_log_groups_total", "Group commits written to the log.", log.groups),

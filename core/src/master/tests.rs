@@ -2,6 +2,7 @@
 
 mod disk;
 mod log;
+mod races;
 mod rig;
 mod seal;
 mod service;

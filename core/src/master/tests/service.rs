@@ -8,7 +8,7 @@ use crate::id::*;
 use crate::message::*;
 
 /// A sealed file of one chunk on servers 1 to 3, of which each reported its replica.
-fn file_on_three(servers: u64) -> (Rig, SealedChunk) {
+pub(super) fn file_on_three(servers: u64) -> (Rig, SealedChunk) {
     let mut rig = Rig::with_servers(servers);
     for n in 4..=servers {
         rig.lose(n);

@@ -1,0 +1,127 @@
+//! Late, repeated and contradicting messages of chunkservers and clients.
+
+use alloc::vec::Vec;
+
+use super::rig::{Rig, conn, prefix, replica};
+use super::service::file_on_three;
+use crate::error::MasterError;
+use crate::id::*;
+use crate::message::*;
+
+fn drops(rig: &mut Rig, server: u64) -> usize {
+    rig.orders(server).iter().filter(|o| matches!(o, ToServer::Drop { .. })).count()
+}
+
+fn seal_again(rig: &mut Rig, request: u64, upload: UploadId, grant: &Grant) {
+    rig.ask_as(request, MasterRequest::SealChunk { upload, chunk: grant.chunk, version: grant.version });
+}
+
+#[test]
+fn a_report_from_before_a_drop_does_not_bring_the_replica_back() {
+    let (mut rig, sealed) = file_on_three(4);
+    let all = [1, 2, 3, 4];
+    rig.sealed_on(4, sealed);
+    let mut victim = 0;
+    for _ in 0..30 {
+        rig.pass(1_000, &all);
+        victim = all.into_iter().find(|n| drops(&mut rig, *n) > 0).unwrap_or(victim);
+    }
+    assert_ne!(victim, 0, "one of four replicas goes");
+    // What it sent before the order arrived.
+    let replicas = Vec::from([replica(victim, sealed, ReplicaState::Sealed)]);
+    rig.message(conn(victim), FromServer::BlockReport { report: 9, replicas, last: true });
+    let (chunk, version) = (sealed.chunk, sealed.version);
+    rig.message(conn(victim), FromServer::DropDone { chunk, version, dropped: true });
+    assert_eq!(rig.master.good_replicas(chunk), 3);
+    rig.pass(25_000, &all);
+    assert!(all.into_iter().all(|n| drops(&mut rig, n) == 0), "the others are needed");
+}
+
+#[test]
+fn a_replica_that_is_gone_from_no_matter_which_volume_counts_no_more() {
+    let (mut rig, sealed) = file_on_three(3);
+    let gone = ReplicaReport { volume: VolumeId(0), ..replica(2, sealed, ReplicaState::Gone) };
+    rig.message(conn(2), FromServer::ReplicaChanged(gone));
+    assert_eq!(rig.master.good_replicas(sealed.chunk), 2);
+}
+
+#[test]
+fn a_dead_server_that_speaks_once_and_dies_again_counts_no_more() {
+    let (mut rig, sealed) = file_on_three(3);
+    rig.pass(20_000, &[1, 2]);
+    assert_eq!(rig.master.good_replicas(sealed.chunk), 2);
+    rig.sealed_on(3, sealed);
+    rig.lose(3);
+    rig.pass(20_000, &[1, 2]);
+    assert_eq!(rig.master.good_replicas(sealed.chunk), 2);
+}
+
+#[test]
+fn two_replicas_on_one_server_are_one_when_another_is_to_be_dropped() {
+    let (mut rig, sealed) = file_on_three(4);
+    rig.config.repair_streams = 0;
+    rig.restart();
+    for n in [1, 2, 4] {
+        rig.register(n, n);
+    }
+    rig.sealed_on(1, sealed);
+    rig.sealed_on(2, sealed);
+    let twice = ReplicaReport { volume: VolumeId(11), ..replica(1, sealed, ReplicaState::Sealed) };
+    rig.message(conn(1), FromServer::ReplicaChanged(twice));
+    rig.message(conn(4), FromServer::ReplicaChanged(replica(4, sealed, ReplicaState::Damaged)));
+    rig.pass(6_000, &[1, 2, 4]);
+    assert_eq!(drops(&mut rig, 4), 0, "only two servers have it");
+}
+
+#[test]
+fn a_seal_asked_for_again_and_again_is_still_told_that_the_quorum_is_lost() {
+    let mut rig = Rig::with_servers(3);
+    let (upload, grant) = rig.open_chunk("/f", 2);
+    rig.lose(2);
+    rig.lose(3);
+    let request = 77;
+    seal_again(&mut rig, request, upload, &grant);
+    rig.vote(&grant, 1, prefix(9));
+    for _ in 0..2 {
+        rig.pass(4_500, &[1]);
+        seal_again(&mut rig, request, upload, &grant);
+    }
+    rig.pass(2_000, &[1]);
+    let lost = MasterError::QuorumLost { chunk: grant.chunk, needed: 2, answered: 1 };
+    assert_eq!(rig.answer(request), Some(Err(lost)));
+}
+
+#[test]
+fn a_member_whose_vote_was_void_is_asked_again_after_its_restart() {
+    let mut rig = Rig::with_servers(3);
+    let (upload, grant) = rig.open_chunk("/f", 2);
+    rig.lose(3);
+    let request = 77;
+    seal_again(&mut rig, request, upload, &grant);
+    rig.vote(&grant, 1, prefix(9));
+    rig.vote(&grant, 2, Vote::OtherIncarnation);
+    rig.orders(2);
+    rig.lose(2);
+    rig.register(2, 22);
+    assert!(rig.orders(2).iter().any(|o| matches!(o, ToServer::Fence { .. })));
+    rig.vote(&grant, 2, prefix(9));
+    assert!(matches!(rig.answer(request), Some(Ok(MasterReply::Sealed(SealedChunk { length: 9, .. })))));
+}
+
+#[test]
+fn no_figure_of_a_chunkserver_makes_the_master_stumble() {
+    let (mut rig, sealed) = file_on_three(4);
+    rig.sealed_on(4, sealed);
+    let volume =
+        |n| VolumeStatus { volume: VolumeId(n), total_bytes: u64::MAX, free_bytes: u64::MAX, writable: true };
+    for n in 1..=4 {
+        let volumes = Vec::from([volume(n * 10), volume(n * 10 + 1)]);
+        let heartbeat = FromServer::Heartbeat { sequence: u64::MAX, volumes, load: u32::MAX };
+        rig.message(conn(n), heartbeat);
+    }
+    assert!(rig.call(MasterRequest::ClusterStatus).is_ok());
+    let (_, grant) = rig.open_chunk("/g", 2);
+    assert_eq!(grant.members.len(), 3);
+    rig.pass(14_000, &[]);
+    rig.pass(500, &[1, 2, 3, 4]);
+}
