@@ -78,6 +78,8 @@ pub(super) struct Recovery {
     /// End and next index of a sound journal.
     journal_end: Option<(u64, u64)>,
     pub(super) replay: Replay,
+    /// The journal was damaged: what it does not know of may have been promised all the same.
+    pub(super) distrusted: bool,
     pub(super) tail: Option<super::tail::Tail>,
     /// Unsealed replicas whose promise is not kept, and why.
     pub(super) broken: BTreeMap<ChunkId, String>,
@@ -229,7 +231,15 @@ impl Chunkserver {
         }
         let known: Vec<(u16, Identity)> =
             self.recoveries.iter().filter_map(|(index, r)| Some((*index, r.identity?))).collect();
-        for (index, identity) in &known {
+        for (i, (index, identity)) in known.iter().enumerate() {
+            if let Some((other, _)) = known[..i].iter().find(|(_, o)| o.volume == identity.volume) {
+                let text = format!(
+                    "volumes {other} and {index} are copies of {}: what one promised the other does not know; take one of \
+                     them out of the configuration",
+                    identity.volume
+                );
+                return self.out.halt(text, true);
+            }
             let other_server = self.server.0 != 0 && identity.server != self.server;
             let other_cluster =
                 self.cluster.0 != 0 && identity.cluster.0 != 0 && identity.cluster != self.cluster;
@@ -448,6 +458,7 @@ impl Chunkserver {
     /// another volume (rule 2), its unsealed replicas are damaged. Sealed ones have their sidecars.
     fn journal_damaged(&mut self, index: u16, r: &mut Recovery, why: &str) {
         reached!("recovery.damaged_journal");
+        r.distrusted = true;
         let old = self.volume(index).identity;
         let identity = Identity { volume: VolumeId(self.rng.u64() | 1), ..old };
         let text = format!(

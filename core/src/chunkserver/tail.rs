@@ -129,9 +129,12 @@ impl Chunkserver {
             r.files.remove(&chunk);
             let number = self.volume(index).quarantine_number;
             self.volume_mut(index).quarantine_number += 1;
-            let to = names::quarantined(index, &names::file_name(cluster, chunk), number, false);
-            let due = self.now + crate::config::ms(self.setup.config.quarantine_ms);
-            self.purges.push_back((due, to.clone()));
+            let keep = r.distrusted;
+            let to = names::quarantined(index, &names::file_name(cluster, chunk), number, keep);
+            if !keep {
+                let due = self.now + crate::config::ms(self.setup.config.quarantine_ms);
+                self.purges.push_back((due, to.clone()));
+            }
             r.script.attempt(DiskRequest::Rename { from: names::data(index, cluster, chunk), to });
         }
     }

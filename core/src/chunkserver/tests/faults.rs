@@ -3,11 +3,14 @@
 use alloc::vec::Vec;
 
 use super::world::*;
+use crate::chunkserver::{Chunkserver, ChunkserverSetup};
 use crate::config::ChunkserverConfig;
-use crate::disk::DiskError;
+use crate::disk::{DiskError, DiskPath, DiskRequest};
 use crate::error::ChunkError;
 use crate::id::*;
+use crate::machine::{Effect, Effects, Input, Machine};
 use crate::message::*;
+use crate::time::Time;
 
 fn io() -> DiskError {
     DiskError::Io("for a while".into())
@@ -150,4 +153,46 @@ fn a_chunk_id_that_would_share_a_file_with_another_chunk_is_refused() {
     world.fence(0, &grant);
     let asked = ChunkVersion(1);
     assert!(world.read(0, 6, asked, 0, 0).is_err());
+}
+
+#[test]
+fn bytes_that_a_damaged_journal_does_not_know_are_never_purged() {
+    let config = ChunkserverConfig { quarantine_ms: 1_000, ..ChunkserverConfig::default() };
+    let mut world = World::with(config);
+    world.write(5, b"perhaps promised");
+    let journal = world.nodes[0].disk.find("journal-")[0].clone();
+    world.nodes[0].disk.flip(&journal, 60);
+    world.restart(0, true);
+    world.pass(5_000);
+    let kept = world.nodes[0].disk.find("quarantine/");
+    assert_eq!(kept.len(), 1);
+    assert_eq!(world.nodes[0].disk.contents(&kept[0]), b"perhaps promised");
+}
+
+#[test]
+fn two_copies_of_one_volume_are_refused() {
+    let mut world = World::new();
+    let node = &mut world.nodes[0];
+    let identity = node.disk.find("cairn-volume")[0].clone();
+    let data = Vec::from([bytes::Bytes::from(node.disk.contents(&identity))]);
+    let path = DiskPath { volume: 1, name: identity.name };
+    node.disk.perform(&DiskRequest::Write { path, offset: 0, data, create: true }).unwrap();
+    let mut machine =
+        Chunkserver::new(ChunkserverSetup { volumes: 2, ..setup(0, 1, 2, &ChunkserverConfig::default()) });
+    let mut inputs = Vec::from([Input::Wake]);
+    let mut halted = None;
+    while let Some(input) = inputs.pop() {
+        let mut effects = Effects::default();
+        machine.handle(Time(1), input, &mut effects);
+        for effect in effects.drain() {
+            match effect {
+                Effect::Disk { op, request } if halted.is_none() => {
+                    inputs.push(Input::DiskDone { op, result: node.disk.perform(&request) });
+                }
+                Effect::Halt { reason, .. } => halted = Some(reason),
+                _ => {}
+            }
+        }
+    }
+    assert!(halted.expect("refused").contains("copies of"));
 }

@@ -58,7 +58,7 @@ fn name(node: usize) -> Address {
     Address::new(&alloc::format!("cs{node}"))
 }
 
-fn setup(node: usize, boot: u64, process: u64, config: &ChunkserverConfig) -> ChunkserverSetup {
+pub(super) fn setup(node: usize, boot: u64, process: u64, config: &ChunkserverConfig) -> ChunkserverSetup {
     ChunkserverSetup {
         config: config.clone(),
         seed: 40 + node as u64,
