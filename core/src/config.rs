@@ -146,6 +146,8 @@ pub struct ClientConfig {
     pub append_timeout_ms: u64,
     /// An upload that no request named for so long is kept alive by one; well below the master's `upload_expiry_ms`.
     pub keep_upload_ms: u64,
+    /// How long a chunk that is written waits for its slowest replica before it is sealed without it.
+    pub settle_ms: u64,
     /// Bytes sent and not yet acknowledged, for one open file.
     pub write_window_bytes: u64,
     /// Bytes in one append frame.
@@ -174,6 +176,7 @@ impl Default for ClientConfig {
             retry_ms: 100,
             read_timeout_ms: 5_000,
             append_timeout_ms: 10_000,
+            settle_ms: 1_000,
             keep_upload_ms: 60_000,
             write_window_bytes: 16 * 1024 * 1024,
             frame_bytes: 1024 * 1024,

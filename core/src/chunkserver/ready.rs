@@ -73,19 +73,24 @@ impl Chunkserver {
             let whole = stream.uncommitted.iter().take_while(|(_, at)| *at <= paced).last();
             end = whole.map_or(stream.committed, |(_, at)| *at);
         }
-        if end <= stream.committed {
+        let everywhere = ends[ends.len() - 1].min(end.max(stream.committed));
+        // The writer waits for the slowest member before it has a chunk sealed, so that none is cut short.
+        let caught_up = everywhere == stream.committed && everywhere > stream.everywhere;
+        if end <= stream.committed && !caught_up {
             return;
         }
         if !leased {
             reached!("append.lease_expired");
             return self.fail_stream(chunk, ChunkError::LeaseExpired(chunk));
         }
-        stream.committed = end;
+        stream.committed = end.max(stream.committed);
+        stream.everywhere = everywhere;
+        let end = stream.committed;
         while let Some((record, _)) = stream.uncommitted.pop_front_if(|(_, at)| *at <= end) {
             stream.committed_record = record;
         }
         let (to, record) = (stream.upstream.clone(), stream.committed_record);
-        self.out.send(to, AppendMessage::Committed { chunk, version, end, record });
+        self.out.send(to, AppendMessage::Committed { chunk, version, end, record, everywhere });
     }
 
     /// A record came again: what is committed is said again, and no more than that (rule 10).
@@ -105,6 +110,7 @@ impl Chunkserver {
                 version,
                 end: stream.staged_end,
                 record: stream.next_record - 1,
+                everywhere: stream.everywhere,
             }
         } else {
             AppendMessage::Committed {
@@ -112,6 +118,7 @@ impl Chunkserver {
                 version,
                 end: stream.committed,
                 record: stream.committed_record,
+                everywhere: stream.everywhere,
             }
         };
         self.out.send(to, message);

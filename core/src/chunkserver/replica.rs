@@ -81,6 +81,8 @@ pub(super) struct Stream {
     pub(super) ends: Vec<u64>,
     pub(super) committed: u64,
     pub(super) committed_record: u64,
+    /// At the primary: what every member is READY for, as last told to the writer.
+    pub(super) everywhere: u64,
     /// At the primary: records not yet committed.
     pub(super) uncommitted: VecDeque<(u64, u64)>,
 }
@@ -118,6 +120,7 @@ impl Stream {
             ends: vec![0; members],
             committed: 0,
             committed_record: 0,
+            everywhere: 0,
             uncommitted: VecDeque::new(),
         }
     }

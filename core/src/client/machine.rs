@@ -300,7 +300,9 @@ impl Client {
             return;
         };
         self.with_writer(now, handle, effects, |writer, cx| match message {
-            AppendMessage::Committed { end, .. } => writer.on_committed(cx, from, chunk, version, end),
+            AppendMessage::Committed { end, everywhere, .. } => {
+                writer.on_committed(cx, from, (chunk, version), end, everywhere);
+            }
             AppendMessage::Failed { server, error, .. } => {
                 writer.on_failed(cx, from, (chunk, version), server, &error);
             }

@@ -26,6 +26,8 @@ pub(super) struct Stream {
     pub(super) records: u64,
     pub(super) sent: u64,
     pub(super) committed: u64,
+    /// What every member is READY for.
+    pub(super) everywhere: u64,
     /// Since when the oldest record waits, or the last commit.
     pub(super) waiting_since: Time,
     /// When to ask the master, and whether that happened.
@@ -44,6 +46,7 @@ impl Stream {
             records: 0,
             sent: 0,
             committed: 0,
+            everywhere: 0,
             waiting_since: due,
             due,
             asked: false,
@@ -78,11 +81,18 @@ impl Stream {
         self.phase == Phase::Writing && self.room() == 0 && self.committed == self.sent
     }
 
-    /// Has the master asked for the seal, at `now`.
-    pub(super) fn seal(&mut self, now: Time) {
+    /// Has the master asked for the seal at `due`.
+    pub(super) fn seal(&mut self, due: Time) {
         self.phase = Phase::Sealing;
         self.asked = false;
         self.attempt = 0;
-        self.due = now;
+        self.due = due;
+    }
+
+    /// A seal that waits for the slowest member waits no longer.
+    pub(super) fn hasten(&mut self, now: Time) {
+        if self.phase == Phase::Sealing && !self.asked && self.attempt == 0 {
+            self.due = self.due.min(now);
+        }
     }
 }

@@ -263,14 +263,21 @@ impl Writer {
         &mut self,
         cx: &mut Context<'_>,
         from: &Peer,
-        chunk: ChunkId,
-        version: ChunkVersion,
+        (chunk, version): (ChunkId, ChunkVersion),
         end: u64,
+        everywhere: u64,
     ) {
         let Some(index) = self.find(chunk, version) else { return };
         let stream = &mut self.streams[index];
-        if stream.phase != Phase::Writing || !stream.is_primary(from) || end > stream.sent {
+        if !stream.is_primary(from) || end > stream.sent {
             return;
+        }
+        stream.everywhere = stream.everywhere.max(everywhere.min(end));
+        if stream.everywhere == stream.sent {
+            stream.hasten(cx.now);
+        }
+        if stream.phase != Phase::Writing {
+            return self.pump(cx);
         }
         if end > stream.committed {
             stream.committed = end;
@@ -292,8 +299,12 @@ impl Writer {
         error: &ChunkError,
     ) {
         let Some(index) = self.find(chunk, version) else { return };
-        if !self.streams[index].is_primary(from) || self.streams[index].phase != Phase::Writing {
+        if !self.streams[index].is_primary(from) {
             return;
+        }
+        if self.streams[index].phase != Phase::Writing {
+            self.streams[index].hasten(cx.now);
+            return self.pump(cx);
         }
         reached!("client.append_failed");
         let culprit = match error {
@@ -310,7 +321,12 @@ impl Writer {
         for index in 0..self.streams.len() {
             // Giving up may fail the writer, which then has no streams.
             let Some(stream) = self.streams.get(index) else { break };
-            if stream.phase == Phase::Writing && stream.is_primary(peer) {
+            if stream.phase == Phase::Sealing && stream.is_primary(peer) {
+                if let Some(stream) = self.streams.get_mut(index) {
+                    stream.hasten(cx.now);
+                }
+                lost = true;
+            } else if stream.phase == Phase::Writing && stream.is_primary(peer) {
                 reached!("client.primary_lost");
                 self.give_up_chunk(cx, index, None, format!("connection to {peer} was lost"));
                 lost = true;
@@ -460,12 +476,14 @@ impl Writer {
         }
     }
 
-    /// Has chunks sealed that are full, or all of them when the file ends.
+    /// Has chunks sealed that are full, or all of them when the file ends: when the slowest member has them, too, or
+    /// after a while without it. A seal cuts off what is still on its way, and a member cut short is copied anew.
     fn retire(&mut self, cx: &mut Context<'_>) {
         let ends = self.closing.is_some() && self.buffer.held() == 0 && self.waiting.is_empty();
         for stream in &mut self.streams {
             if stream.is_full() || ends && stream.phase == Phase::Writing {
-                stream.seal(cx.now);
+                let behind = stream.everywhere < stream.sent;
+                stream.seal(if behind { cx.now + ms(cx.config.settle_ms) } else { cx.now });
             }
         }
     }

@@ -54,6 +54,8 @@ pub enum AppendMessage {
         end: u64,
         /// The last committed record.
         record: u64,
+        /// Length in bytes that every member is READY for.
+        everywhere: u64,
     },
     /// Upstream: the stream is in trouble. Seal the chunk and go on in another.
     Failed {

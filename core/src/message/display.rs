@@ -221,8 +221,12 @@ impl Display for AppendMessage {
             AppendMessage::Ready { chunk, version, ends } => {
                 write!(f, "ChunkReady {} ends={ends:?}", At(*chunk, *version))
             }
-            AppendMessage::Committed { chunk, version, end, record } => {
-                write!(f, "ChunkCommitted {} record={record} end={end}", At(*chunk, *version))
+            AppendMessage::Committed { chunk, version, end, record, everywhere } => {
+                write!(
+                    f,
+                    "ChunkCommitted {} record={record} end={end} everywhere={everywhere}",
+                    At(*chunk, *version)
+                )
             }
             AppendMessage::Failed { chunk, version, server, error } => {
                 write!(f, "ChunkFailed {} on={server} error={error:?}", At(*chunk, *version))

@@ -139,6 +139,7 @@ struct Committed {
     version: ChunkVersion,
     end: u64,
     record: u64,
+    everywhere: u64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -246,8 +247,14 @@ fn encode_append(message: &AppendMessage) -> Result<(Bytes, Bytes), FrameError> 
         AppendMessage::Ready { chunk, version, ends } => {
             assemble(Kind::AppendReady, &Ready { chunk: *chunk, version: *version, ends }, Bytes::new())
         }
-        AppendMessage::Committed { chunk, version, end, record } => {
-            let body = Committed { chunk: *chunk, version: *version, end: *end, record: *record };
+        AppendMessage::Committed { chunk, version, end, record, everywhere } => {
+            let body = Committed {
+                chunk: *chunk,
+                version: *version,
+                end: *end,
+                record: *record,
+                everywhere: *everywhere,
+            };
             assemble(Kind::AppendCommitted, &body, Bytes::new())
         }
         AppendMessage::Failed { chunk, version, server, error } => {
@@ -329,8 +336,8 @@ pub fn finish(prefix: Prefix, header: &[u8], payload: Bytes) -> Result<Message, 
             AppendMessage::Ready { chunk, version, ends }.into()
         }
         Kind::AppendCommitted => {
-            let Committed { chunk, version, end, record } = body(header)?;
-            AppendMessage::Committed { chunk, version, end, record }.into()
+            let Committed { chunk, version, end, record, everywhere } = body(header)?;
+            AppendMessage::Committed { chunk, version, end, record, everywhere }.into()
         }
         Kind::AppendFailed => {
             let Failed { chunk, version, server, error } = body::<Failed<ChunkError>>(header)?;

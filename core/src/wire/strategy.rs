@@ -458,6 +458,7 @@ pub(super) fn data(longest: usize) -> impl Strategy<Value = Message> {
             version: version(),
             end: any::<u64>(),
             record: any::<u64>(),
+            everywhere: any::<u64>(),
         }),
         build!(AppendMessage::Failed {
             chunk: chunk(),

@@ -124,7 +124,7 @@ fn frames() -> Vec<(&'static str, Message)> {
                 .into(),
         ),
         ("ready", AppendMessage::Ready { chunk, version, ends: vec![5, 4] }.into()),
-        ("committed", AppendMessage::Committed { chunk, version, end: 5, record: 3 }.into()),
+        ("committed", AppendMessage::Committed { chunk, version, end: 5, record: 3, everywhere: 4 }.into()),
         (
             "failed",
             AppendMessage::Failed { chunk, version, server: ServerId(0x11), error: ChunkError::NoSpace }

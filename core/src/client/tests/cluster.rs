@@ -328,7 +328,13 @@ impl Cluster {
                 if !matches!(fate, Fate::Unanswered | Fate::BrokenAfter) {
                     state.committed = state.staged.len();
                 }
-                Some(AppendMessage::Committed { chunk, version, end: state.committed as u64, record })
+                Some(AppendMessage::Committed {
+                    chunk,
+                    version,
+                    end: state.committed as u64,
+                    record,
+                    everywhere: state.committed as u64,
+                })
             }
             other => panic!("a client does not send {other:?}"),
         }
