@@ -320,6 +320,25 @@ pub(super) struct Replay {
 }
 
 impl Replay {
+    /// The records that add up to this state.
+    pub(super) fn records(&self) -> Vec<Record> {
+        let mut records = Vec::new();
+        for (chunk, r) in &self.replicas {
+            let (chunk, version) = (*chunk, r.grant.version);
+            records.push(Record::Opened { grant: r.grant.clone(), position: r.position, writer: r.writer });
+            let (length, record, crcs) = (r.length, r.record, r.crcs.clone());
+            records.push(Record::Ready { chunk, version, length, record, first_block: 0, crcs });
+            records.extend(r.fence.map(|fence| Record::Fenced { chunk, fence }));
+        }
+        for (chunk, (version, session)) in &self.tombstones {
+            records.push(Record::Tombstone { chunk: *chunk, version: *version, session: *session });
+        }
+        for (chunk, version) in &self.damaged {
+            records.push(Record::Damaged { chunk: *chunk, version: *version });
+        }
+        records
+    }
+
     pub(super) fn apply(&mut self, record: Record) {
         match record {
             Record::Opened { grant, position, writer } => {

@@ -85,6 +85,17 @@ pub(super) struct Recovery {
     pub(super) broken: BTreeMap<ChunkId, String>,
 }
 
+impl Recovery {
+    /// Has a journal of `records` take over from the one that was read.
+    fn new_journal(&mut self, index: u16, owner: VolumeId, first_index: u64, records: &[Record]) {
+        let number = self.journal.unwrap_or(0) + 1;
+        let (pieces, end, next) = journal::whole_file(owner.0, first_index, records);
+        self.script.append(journal::install(index, number, pieces));
+        self.stale_journals.extend(self.journal.replace(number));
+        self.journal_end = Some((end, next));
+    }
+}
+
 impl Chunkserver {
     /// First wake: reads all identities.
     pub(super) fn start_recovery(&mut self) {
@@ -440,13 +451,13 @@ impl Chunkserver {
             None => self.read_journal(index, r),
             Some(Err(damage)) => self.journal_damaged(index, r, &damage.to_string()),
             Some(Ok(end)) => {
-                let path = names::journal(index, r.journal.unwrap_or(0));
                 if end.torn > 0 {
                     reached!("recovery.torn_journal");
-                    r.script.step(DiskRequest::Truncate { path: path.clone(), length: end.valid_end });
                 }
-                r.script.step(DiskRequest::Sync(path));
-                r.journal_end = Some((end.valid_end, end.next_index));
+                // What was read may be in the page cache only, marked as clean by a sync that failed: another sync of
+                // the same file would promise nothing. A new file is written for good.
+                let records = r.replay.records();
+                r.new_journal(index, self.volume(index).identity.volume, end.next_index, &records);
                 r.phase = Phase::Tails;
                 self.next_tail(index, r);
             }
@@ -469,7 +480,6 @@ impl Chunkserver {
         for chunk in r.replay.replicas.keys() {
             r.broken.insert(*chunk, "the journal is damaged".into());
         }
-        let number = r.journal.unwrap_or(0) + 1;
         let mut records = Vec::new();
         for (chunk, replayed) in &r.replay.replicas {
             let (grant, position, writer) = (replayed.grant.clone(), replayed.position, replayed.writer);
@@ -477,13 +487,9 @@ impl Chunkserver {
             records.push(Record::Opened { grant, position, writer });
             records.push(Record::Damaged { chunk: *chunk, version });
         }
-        let (pieces, end, next) = journal::whole_file(identity.volume.0, 1, &records);
         // The identity first: the old journal's promises must never be read under the new journal's silence.
         r.script.append(identity.write(index));
-        r.script.append(journal::install(index, number, pieces));
-        r.stale_journals.extend(r.journal);
-        r.journal = Some(number);
-        r.journal_end = Some((end, next));
+        r.new_journal(index, identity.volume, 1, &records);
         self.volume_mut(index).identity = identity;
         r.phase = Phase::Tails;
         self.next_tail(index, r);

@@ -14,6 +14,20 @@ use crate::payload::Payload;
 struct File {
     now: Vec<u8>,
     durable: Vec<u8>,
+    /// Ranges that a failed sync marked clean: no later sync saves them.
+    lost: Vec<(usize, usize)>,
+}
+
+impl File {
+    fn sync(&mut self) {
+        let mut durable = self.now.clone();
+        for (from, to) in &self.lost {
+            for at in *from..(*to).min(durable.len()) {
+                durable[at] = self.durable.get(at).copied().unwrap_or(0);
+            }
+        }
+        self.durable = durable;
+    }
 }
 
 /// All volumes of one server.
@@ -48,7 +62,13 @@ impl MemoryDisk {
         if let Some((part, error)) = &self.failing
             && text.contains(part)
         {
-            return Err(error.clone());
+            let error = error.clone();
+            if let DiskRequest::Sync(path) = request
+                && let Ok(file) = self.file(path)
+            {
+                file.lost.push((file.durable.len(), file.now.len()));
+            }
+            return Err(error);
         }
         match request {
             DiskRequest::MakeDir(path) => {
@@ -74,13 +94,13 @@ impl MemoryDisk {
                 let file = self.file(path)?;
                 let bytes = data.concat();
                 let end = *offset as usize + bytes.len();
+                file.lost.retain(|(from, to)| *from < *offset as usize || end < *to);
                 file.now.resize(file.now.len().max(end), 0);
                 file.now[*offset as usize..end].copy_from_slice(&bytes);
             }
             DiskRequest::Sync(path) => {
                 self.syncs += 1;
-                let file = self.file(path)?;
-                file.durable = file.now.clone();
+                self.file(path)?.sync();
             }
             DiskRequest::Truncate { path, length } => self.file(path)?.now.resize(*length as usize, 0),
             DiskRequest::Rename { from, to } => {

@@ -196,3 +196,17 @@ fn two_copies_of_one_volume_are_refused() {
     }
     assert!(halted.expect("refused").contains("copies of"));
 }
+
+#[test]
+fn what_a_failed_sync_of_the_journal_left_in_the_page_cache_is_made_durable_by_a_restart() {
+    let mut world = World::new();
+    let grant = world.write(5, b"first");
+    world.nodes[0].disk.failing = Some(("Sync(DiskPath { volume: 0, name: \"journal-", io()));
+    world.append(5, 2, 5, b", second");
+    world.nodes[0].disk.failing = None;
+    world.restart(0, false);
+    let vote = world.fence(0, &grant);
+    assert_eq!(vote, Vote::Prefix { length: 13, crc: crc32fast::hash(b"first, second") });
+    world.restart(0, true);
+    assert_eq!(world.fence(0, &grant), vote);
+}
