@@ -53,9 +53,19 @@ enum State {
     List,
     Format(Format),
     Identity,
-    Read { scan: Option<Scan>, offset: u64 },
+    Read {
+        scan: Option<Scan>,
+        offset: u64,
+    },
     RemoveTornSegment,
     Truncate,
+    /// Reading the end of the log again, to write it again.
+    Reread {
+        from: u64,
+    },
+    Rewrite {
+        from: u64,
+    },
     Sync,
     SyncDir,
 }
@@ -85,6 +95,8 @@ pub(super) struct Recovery {
     segments: VecDeque<(u64, u64)>,
     segment: Segment,
     next_index: u64,
+    /// Where the part of the last segment begins of which no later group says that it is durable.
+    doubtful: Option<u64>,
     records: Vec<(u64, u8, Vec<u8>)>,
     bytes: u64,
     bytes_read: u64,
@@ -100,6 +112,7 @@ impl Recovery {
             segments: VecDeque::new(),
             segment: blank_segment(1),
             next_index: 1,
+            doubtful: None,
             records: Vec::new(),
             bytes: 0,
             bytes_read: 0,
@@ -131,6 +144,14 @@ impl Recovery {
             (State::Identity, DiskOk::Data(data)) => self.on_identity(&data.bytes),
             (State::Read { scan, offset }, DiskOk::Data(data)) => self.on_read(scan, offset, &data.bytes),
             (State::RemoveTornSegment | State::Truncate, DiskOk::Done) => self.sync(),
+            (State::Reread { from }, DiskOk::Data(data)) if !data.bytes.is_empty() => {
+                let to = from + data.bytes.len() as u64;
+                let path = self.segment.path.clone();
+                let data = alloc::vec![data.bytes];
+                let request = DiskRequest::Write { path, offset: from, data, create: false };
+                self.go(State::Rewrite { from: to }, request)
+            }
+            (State::Rewrite { from }, DiskOk::Done) => self.write_again(from),
             (State::Sync, DiskOk::Done) => self.go(State::SyncDir, DiskRequest::SyncDir(path(""))),
             (State::SyncDir, DiskOk::Done) => self.opened(),
             (state, done) => Step::Failed(format!("unexpected disk answer {done:?} during {state:?}")),
@@ -142,8 +163,11 @@ impl Recovery {
             State::Format(_) => "formatting".to_string(),
             State::Identity => format!("reading {IDENTITY}"),
             State::Read { .. } => format!("reading {}", self.segment.path.name),
-            State::RemoveTornSegment | State::Truncate | State::Sync => {
+            State::RemoveTornSegment | State::Truncate => {
                 format!("cutting the end of {}", self.segment.path.name)
+            }
+            State::Reread { .. } | State::Rewrite { .. } | State::Sync => {
+                format!("making the end of {} durable", self.segment.path.name)
             }
             State::Start | State::List | State::SyncDir => "listing it".to_string(),
         }
@@ -342,9 +366,11 @@ impl Recovery {
         self.take_records(&mut scan);
         let name = self.segment.path.name.clone();
         self.segments.pop_front();
-        let (valid_end, torn, marked) = match end {
-            Ok(end) => (end.valid_end, end.torn, end.ends_with_mark),
-            Err(damage) if self.defects.has(Defect::TruncateDamage) => (damage.offset, 1, false),
+        let (valid_end, torn, marked, durable) = match end {
+            Ok(end) => (end.valid_end, end.torn, end.ends_with_mark, end.durable_end),
+            Err(damage) if self.defects.has(Defect::TruncateDamage) => {
+                (damage.offset, 1, false, damage.offset)
+            }
             Err(damage) => {
                 reached!("oplog.damage");
                 return Step::Failed(format!(
@@ -365,6 +391,7 @@ impl Recovery {
         self.segment.end = valid_end;
         self.segment.durable_end = valid_end;
         self.segment.marked = marked || valid_end == HEADER_BYTES;
+        self.doubtful = Some(if durable <= HEADER_BYTES { 0 } else { durable });
         if torn == 0 {
             return self.sync();
         }
@@ -374,7 +401,19 @@ impl Recovery {
         self.go(State::Truncate, request)
     }
 
-    /// What is valid may be only in the page cache, and the newest name too: both are made durable before they count.
+    /// Writes the end of the log again, from `from` on, with the bytes that are there.
+    fn write_again(&mut self, from: u64) -> Step {
+        let left = self.segment.end.saturating_sub(from);
+        if left == 0 {
+            return self.sync();
+        }
+        let path = self.segment.path.clone();
+        let length = left.min(u64::from(MAX_PAYLOAD)) as u32;
+        self.go(State::Reread { from }, DiskRequest::Read { path, offset: from, length })
+    }
+
+    /// What is valid may be only in the page cache, and the newest name too: both are made durable before they count. A
+    /// sync that failed before may have marked the last group as clean, so that only writing it again saves it.
     fn sync(&mut self) -> Step {
         if self.segment.end == 0 {
             // The torn header was cut away; write it anew. The order does not matter: nothing else is in the file.
@@ -385,6 +424,9 @@ impl Recovery {
             let request =
                 DiskRequest::Write { path: self.segment.path.clone(), offset: 0, data, create: false };
             return self.go(State::Truncate, request);
+        }
+        if let Some(from) = self.doubtful.take() {
+            return self.write_again(from);
         }
         let request = DiskRequest::Sync(self.segment.path.clone());
         self.go(State::Sync, request)

@@ -13,6 +13,8 @@ pub(super) struct Disk {
     pub(super) files: BTreeMap<String, Vec<u8>>,
     /// What was synced of each file, for what a power loss leaves.
     pub(super) synced: BTreeMap<String, usize>,
+    /// What a failed sync marked as clean: no later sync saves it.
+    pub(super) lost: BTreeMap<String, (usize, usize)>,
 }
 
 impl Disk {
@@ -42,6 +44,7 @@ impl Disk {
                 let file = self.files.entry(name.into()).or_default();
                 let data = data.concat();
                 let end = *offset as usize + data.len();
+                self.lost.retain(|lost, (from, to)| lost != name || *from < *offset as usize || end < *to);
                 file.resize(file.len().max(end), 0);
                 file[*offset as usize..end].copy_from_slice(&data);
             }
@@ -73,6 +76,20 @@ impl Disk {
         for (name, file) in &mut self.files {
             let synced = self.synced.get(name).copied().unwrap_or(0);
             file.truncate(synced.max(file.len().min(synced + kept)));
+            if let Some((from, to)) = self.lost.remove(name) {
+                let to = to.min(file.len());
+                file[from.min(to)..to].fill(0);
+            }
+        }
+    }
+
+    /// A sync fails: what it should have saved is taken for saved from now on.
+    pub(super) fn fail_sync(&mut self) {
+        for (name, file) in &self.files {
+            let synced = self.synced.get(name).copied().unwrap_or(0);
+            if synced < file.len() {
+                self.lost.insert(name.clone(), (synced, file.len()));
+            }
         }
     }
 

@@ -245,6 +245,24 @@ fn a_failing_disk_ends_the_master_without_an_answer() {
 }
 
 #[test]
+fn what_a_failed_sync_left_in_the_page_cache_is_made_durable_by_a_restart() {
+    let mut rig = Rig::new();
+    rig.mkdir("/before").unwrap();
+    rig.disk_held = true;
+    rig.ask(MasterRequest::Mkdir { path: "/doubtful".into(), parents: false, mode: 0o755 });
+    rig.step_disk();
+    rig.disk.fail_sync();
+    rig.fail_disk(DiskError::Io("gone".into()));
+    rig.restart();
+    assert!(rig.exists("/doubtful"), "it was written, and is seen from now on: {:?}", rig.halted);
+    rig.mkdir("/after").unwrap();
+    rig.power_loss(0);
+    for path in ["/before", "/doubtful", "/after"] {
+        assert!(rig.exists(path), "{path}: {:?}", rig.halted);
+    }
+}
+
+#[test]
 fn a_shutdown_completes_what_is_under_way() {
     let mut rig = Rig::new();
     rig.disk_held = true;
