@@ -23,6 +23,9 @@ use crate::message::{AppendMessage, Grant, ReplicaState};
 use crate::payload::{MAX_PAYLOAD, Payload, pieces};
 use crate::reached;
 
+/// Records of one chunk under way: tiny ones would take far more memory than the window's bytes.
+const STAGED_MAX: usize = 16 * 1024;
+
 impl Chunkserver {
     pub(super) fn on_open(&mut self, from: Peer, grant: Grant, position: u8, writer: WriterId) {
         let (chunk, version) = (grant.chunk, grant.version);
@@ -191,7 +194,10 @@ impl Chunkserver {
             let error = ChunkError::Fenced { chunk, version };
             return self.send_failed(from.clone(), chunk, version, error);
         };
-        stream.committed = stream.committed.max(committed);
+        // The primary knows by itself what is committed, whatever a writer claims.
+        if unsealed.position > 0 {
+            stream.committed = stream.committed.max(committed.min(stream.staged_end));
+        }
         if record < stream.next_record {
             reached!("append.duplicate_record");
             return self.acknowledge_again(chunk);
@@ -206,7 +212,9 @@ impl Chunkserver {
         } else if !shaped || payload.offset != stream.staged_end || payload.len() > capacity - payload.offset
         {
             Some(ChunkError::OutOfBounds(chunk))
-        } else if payload.end() - ready > window {
+        } else if payload.end() - ready > window
+            || stream.queue.len().max(stream.uncommitted.len()) >= STAGED_MAX
+        {
             reached!("append.window_full");
             Some(ChunkError::Busy(format!("{chunk}: append window is full")))
         } else {

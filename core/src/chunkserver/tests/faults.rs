@@ -210,3 +210,26 @@ fn what_a_failed_sync_of_the_journal_left_in_the_page_cache_is_made_durable_by_a
     world.restart(0, true);
     assert_eq!(world.fence(0, &grant), vote);
 }
+
+#[test]
+fn a_writer_of_tiny_records_or_false_claims_is_held_to_its_window() {
+    let mut world = World::new();
+    let mut grant = world.grant(5, Durability::Sync);
+    grant.members.truncate(1);
+    grant.addresses.truncate(1);
+    grant.quorum = 1;
+    world.open(&grant);
+    world.nodes[0].stuck = Some("Sync(DiskPath { volume: 0, name: \"chunks/05/");
+    let AppendMessage::Data { chunk, version, writer, payload, .. } = data(5, 1, 0, b"x") else { panic!() };
+    let claim = AppendMessage::Data { chunk, version, writer, record: 1, committed: u64::MAX, payload };
+    world.client(0, claim);
+    world.run();
+    assert_eq!(world.view(0, 5).unwrap().committed, 0, "nothing is durable");
+    let mut record = 1;
+    while world.failure().is_none() && record < 100_000 {
+        record += 1;
+        world.append(5, record, record - 1, b"x");
+    }
+    assert!(matches!(world.failure(), Some(ChunkError::Busy(_))));
+    assert!(record < 20_000, "refused after {record} records");
+}
