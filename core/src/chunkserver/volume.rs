@@ -26,6 +26,9 @@ pub(super) enum VolumeState {
     Failed(String),
 }
 
+/// A rewritten journal's number, end and next index.
+pub(super) type Successor = (u64, u64, u64);
+
 /// One data directory.
 #[derive(Debug)]
 pub(super) struct Volume {
@@ -33,7 +36,7 @@ pub(super) struct Volume {
     pub(super) state: VolumeState,
     pub(super) journal: Journal,
     /// Steps of rewriting the journal, and what the journal is afterwards; `None` if the old one goes on.
-    pub(super) switch: Option<(Script, Option<(u64, u64, u64)>)>,
+    pub(super) switch: Option<(Script, Option<Successor>)>,
     /// Steps of writing the cluster into the identity.
     pub(super) adopting: Option<Script>,
     /// Total and free bytes of the file system, once known.
