@@ -145,7 +145,9 @@ impl Cluster {
     pub fn resolve(&self, target: &Target) -> String {
         let member = |place: usize| {
             let grant = self.last_grant();
-            let addresses = grant.map(|g| g.addresses).unwrap_or_default();
+            let mut addresses = grant.map(|g| g.addresses).unwrap_or_default();
+            // A master that just started may not know yet where a member is.
+            addresses.retain(|a| self.volumes(&a.0) > 0);
             let place = place.min(addresses.len().saturating_sub(1));
             addresses.get(place).map_or_else(|| server_name(0), |a| a.0.to_string())
         };

@@ -292,6 +292,7 @@ impl Chunkserver {
             }
         } else {
             let records = replica.absorb(end);
+            self.touch(chunk);
             self.log(volume, records, Waiter::Ready { chunk, generation, end }, sync);
         }
     }
@@ -306,6 +307,8 @@ impl Chunkserver {
         let Some(replica) = self.replicas.get_mut(&chunk) else { return };
         let volume = replica.volume;
         let records = replica.absorb(end);
+        // A list that was made before the file grew shows less than what is promised from here on.
+        self.touch(chunk);
         if !records.is_empty() && self.volume(volume).is_ready() {
             self.log(volume, records, Waiter::Ready { chunk, generation, end }, true);
         }

@@ -1,11 +1,13 @@
 //! Bytes rot, files vanish.
 
 use cairn_core::error::ChunkError;
-use cairn_core::message::{Message, ReadMessage};
+use cairn_core::message::{FromServer, Message, ReadMessage, ReplicaState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::stage::{CHUNK, content, shape, tell, tell_on};
+use scenarios::workload::operation::{Operation, Outcome, Storage};
+
+use super::stage::{CHUNK, content, shape, storage, tell, tell_on};
 
 #[test]
 fn a_flipped_bit_is_reported_never_served_and_repaired() {
@@ -105,5 +107,32 @@ fn garbled_frames_end_a_connection_and_never_become_wrong_bytes() {
         stage.put("/f", file).await;
         stage.expect("/f", file).await;
         stage.world.heal_all();
+    });
+}
+
+#[test]
+fn a_chunk_that_grows_during_a_block_report_is_not_taken_for_damaged() {
+    let mut busy = shape();
+    busy.disk_slow_factor = 40;
+    busy.master.block_report_ms = 20;
+    tell_on(37, busy, true, |stage| async move {
+        let damaged = Arc::new(AtomicU32::new(0));
+        let seen = damaged.clone();
+        stage.world.observe_messages(move |_, _, _, message| {
+            if let Message::FromServer(FromServer::ReplicaChanged(replica)) = message
+                && replica.state == ReplicaState::Damaged
+            {
+                seen.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        // Relaxed and small: a chunk is READY before a list of all directories ends.
+        let storage = Storage { chunk_bytes: 8_192, relaxed: true, ..storage() };
+        let file = content(1, 300 * 8_192);
+        let (path, piece) = ("/f".to_owned(), 8_192);
+        let put = Operation::Put { path, content: file, replace: false, piece, storage };
+        let outcome = stage.perform(&put).await;
+        assert!(matches!(outcome, Outcome::Stored { .. }), "{outcome:?}");
+        assert_eq!(damaged.load(Ordering::Relaxed), 0, "healthy replicas were called damaged");
+        stage.expect("/f", file).await;
     });
 }
