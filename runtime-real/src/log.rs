@@ -1,5 +1,7 @@
 //! Log lines of a process: for people, or as JSON.
 
+use std::io::IsTerminal;
+
 use serde::{Deserialize, Serialize};
 use tracing_subscriber::EnvFilter;
 
@@ -20,6 +22,7 @@ pub fn init(format: LogFormat, filter: &str) {
     let filter = std::env::var("CAIRN_LOG").unwrap_or_else(|_| filter.to_owned());
     let filter = EnvFilter::builder().parse_lossy(filter);
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = builder.with_ansi(std::io::stderr().is_terminal());
     // An error means that a subscriber is set already, by the program that hosts this library: its choice stands.
     let _ = match format {
         LogFormat::Text => builder.with_target(false).try_init(),

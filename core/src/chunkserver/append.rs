@@ -291,7 +291,7 @@ impl Chunkserver {
                 self.out.disk(DiskRequest::Sync(path), Then::AppendSynced { chunk, generation, end });
             }
         } else {
-            let records = replica.absorb(end);
+            let records = self.absorb(chunk, end);
             self.touch(chunk);
             self.log(volume, records, Waiter::Ready { chunk, generation, end }, sync);
         }
@@ -304,9 +304,8 @@ impl Chunkserver {
         if !self.op_ended(chunk, generation, result, true) {
             return;
         }
-        let Some(replica) = self.replicas.get_mut(&chunk) else { return };
-        let volume = replica.volume;
-        let records = replica.absorb(end);
+        let Some(volume) = self.replicas.get(&chunk).map(|replica| replica.volume) else { return };
+        let records = self.absorb(chunk, end);
         // A list that was made before the file grew shows less than what is promised from here on.
         self.touch(chunk);
         if !records.is_empty() && self.volume(volume).is_ready() {

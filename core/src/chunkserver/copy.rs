@@ -180,6 +180,7 @@ impl Chunkserver {
     /// The copy is complete in staging: an old replica's operations have to end before its names are taken.
     fn copy_is_whole(&mut self, mut job: Job) -> Option<Job> {
         let ToServer::Copy { sealed, .. } = job.order else { return None };
+        self.spend(job.volume, sealed.length);
         let old = self.replicas.get(&sealed.chunk).map(|r| r.version);
         job.phase = Phase::Quieting;
         match old {

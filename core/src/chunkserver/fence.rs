@@ -130,9 +130,8 @@ impl Chunkserver {
 
     /// Everything written is synced: takes it into the promised prefix and ends the stream.
     pub(super) fn end_stream(&mut self, chunk: ChunkId) -> alloc::vec::Vec<Record> {
-        let Some(replica) = self.replicas.get_mut(&chunk) else { return vec![] };
-        let records = replica.absorb(u64::MAX);
-        if let Some(unsealed) = replica.unsealed.as_mut() {
+        let records = self.absorb(chunk, u64::MAX);
+        if let Some(unsealed) = self.replicas.get_mut(&chunk).and_then(|replica| replica.unsealed.as_mut()) {
             unsealed.stream = None;
         }
         self.open.remove(&chunk);

@@ -93,6 +93,15 @@ impl Jobs {
         self.running.values_mut().flatten()
     }
 
+    /// Bytes of the copies that are on their way to a volume.
+    pub(super) fn copying_to(&self, volume: u16) -> u64 {
+        let lengths = self.iter().filter(|job| job.volume == volume).map(|job| match job.order {
+            ToServer::Copy { sealed, .. } => sealed.length,
+            _ => 0,
+        });
+        lengths.fold(0, u64::saturating_add)
+    }
+
     pub(super) fn job_mut(&mut self, chunk: ChunkId) -> Option<&mut Job> {
         self.running.get_mut(&chunk)?.as_mut()
     }

@@ -11,7 +11,7 @@ use super::out::Then;
 use super::script::Script;
 use super::{Chunkserver, replica};
 use crate::disk::{DiskError, DiskOk, DiskRequest, DiskResult};
-use crate::id::{ChunkId, Incarnation, VolumeId};
+use crate::id::{ChunkId, ChunkVersion, Incarnation, VolumeId};
 use crate::machine::Level;
 use crate::message::{FromServer, ReplicaState, VolumeStatus};
 use crate::reached;
@@ -41,6 +41,9 @@ pub(super) struct Volume {
     pub(super) adopting: Option<Script>,
     /// Total and free bytes of the file system, once known.
     pub(super) space: Option<(u64, u64)>,
+    /// Bytes written since that was measured, and how many of them when a measurement under way was asked for.
+    pub(super) written: u64,
+    pub(super) written_at_poll: u64,
     /// Chunk directories that exist durably.
     pub(super) dirs: BTreeSet<u8>,
     /// The next number in the quarantine.
@@ -56,6 +59,8 @@ impl Volume {
             switch: None,
             adopting: None,
             space: None,
+            written: 0,
+            written_at_poll: 0,
             dirs: BTreeSet::new(),
             quarantine_number: 1,
         }
@@ -94,9 +99,11 @@ impl Chunkserver {
         }
     }
 
-    /// Bytes that a new chunk may take: free, less the reserve and what open chunks were promised.
+    /// Bytes that a new chunk may take: free, less the reserve, what was written since the free space was measured, and
+    /// what open chunks and copies under way were promised.
     pub(super) fn room(&self, index: u16) -> u64 {
         let Some((_, free)) = self.volume(index).space else { return 0 };
+        let taken = self.volume(index).written.saturating_add(self.jobs.copying_to(index));
         let promised: u64 = self
             .open
             .iter()
@@ -104,7 +111,23 @@ impl Chunkserver {
             .filter(|r| r.volume == index)
             .filter_map(|r| r.unsealed.as_ref().map(|u| u.grant.capacity.saturating_sub(r.length)))
             .sum();
-        free.saturating_sub(promised).saturating_sub(self.setup.config.reserve_bytes)
+        free.saturating_sub(promised).saturating_sub(taken).saturating_sub(self.setup.config.reserve_bytes)
+    }
+
+    /// Takes a replica's written records up to `end` into its promised prefix.
+    pub(super) fn absorb(&mut self, chunk: ChunkId, end: u64) -> Vec<super::journal::Record> {
+        let Some(replica) = self.replicas.get_mut(&chunk) else { return Vec::new() };
+        let before = replica.length;
+        let records = replica.absorb(end);
+        let (volume, grown) = (replica.volume, replica.length.saturating_sub(before));
+        self.spend(volume, grown);
+        records
+    }
+
+    /// `bytes` were written since the free space was measured.
+    pub(super) fn spend(&mut self, index: u16, bytes: u64) {
+        let volume = self.volume_mut(index);
+        volume.written = volume.written.saturating_add(bytes);
     }
 
     /// The volumes as the master sees them.
@@ -128,6 +151,7 @@ impl Chunkserver {
     pub(super) fn poll_space(&mut self) {
         for volume in 0..self.setup.volumes {
             if self.volume(volume).is_ready() {
+                self.volume_mut(volume).written_at_poll = self.volume(volume).written;
                 self.out.disk(DiskRequest::Space { volume }, Then::Space { volume });
             }
         }
@@ -135,7 +159,11 @@ impl Chunkserver {
 
     pub(super) fn on_space(&mut self, volume: u16, result: DiskResult) {
         match result {
-            Ok(DiskOk::Space { total, free }) => self.volume_mut(volume).space = Some((total, free)),
+            Ok(DiskOk::Space { total, free }) => {
+                let volume = self.volume_mut(volume);
+                volume.space = Some((total, free));
+                volume.written = volume.written.saturating_sub(core::mem::take(&mut volume.written_at_poll));
+            }
             Ok(_) => {}
             Err(error) => self.out.note(Level::Warn, format!("volume {volume}: free space unknown: {error}")),
         }
@@ -157,6 +185,7 @@ impl Chunkserver {
         for chunk in lost {
             let disk = crate::error::ChunkError::Disk { chunk, error: error.to_string() };
             self.fail_stream(chunk, disk);
+            self.damage_found += 1;
             self.mark_damaged_unlogged(chunk);
             self.abort_job_on(chunk, index);
         }
@@ -170,6 +199,25 @@ impl Chunkserver {
         };
         let (volume, version) = (replica.volume, replica.version);
         self.out.note(Level::Alarm, format!("{chunk} {version} on volume {volume} is damaged: {why}"));
+        self.damage_found += 1;
+        self.write_off(chunk, volume, version);
+    }
+
+    /// The chunk was sealed by the others beyond what this replica has. Nothing promised is lost, so nobody needs to look;
+    /// but it is of no use any more than a damaged one.
+    pub(super) fn mark_behind(&mut self, chunk: ChunkId, sealed: u64) {
+        let Some(replica) = self.replicas.get(&chunk).filter(|r| r.state != ReplicaState::Damaged) else {
+            return;
+        };
+        let (volume, version, length) = (replica.volume, replica.version, replica.length);
+        let text = format!(
+            "{chunk} {version} on volume {volume} fell behind: {length} of {sealed} bytes; it is to be copied"
+        );
+        self.out.note(Level::Info, text);
+        self.write_off(chunk, volume, version);
+    }
+
+    fn write_off(&mut self, chunk: ChunkId, volume: u16, version: ChunkVersion) {
         self.mark_damaged_unlogged(chunk);
         if self.volume(volume).is_ready() {
             let records = alloc::vec![super::journal::Record::Damaged { chunk, version }];
@@ -180,7 +228,6 @@ impl Chunkserver {
     fn mark_damaged_unlogged(&mut self, chunk: ChunkId) {
         if let Some(replica) = self.replicas.get_mut(&chunk) {
             replica.state = ReplicaState::Damaged;
-            self.damage_found += 1;
             self.tables.forget(chunk);
             self.tell_changed(chunk);
         }

@@ -183,6 +183,26 @@ fn a_full_volume_takes_no_chunk() {
 }
 
 #[test]
+fn what_was_written_since_the_space_was_measured_is_not_free() {
+    let mut world = World::new();
+    world.nodes[0].disk.free = (1 << 30) + (1 << 20) + 500_000;
+    world.pass(3_100);
+    let bytes = pattern(600_000);
+    let first = world.write(5, &bytes);
+    for node in 0..3 {
+        world.fence(node, &first);
+    }
+    world.seal(&[0, 1, 2], 5, &bytes);
+    let next = world.grant(6, Durability::Sync);
+    world.open(&next);
+    assert_eq!(world.failure(), Some(ChunkError::NoSpace));
+    // The next measurement tells what is free in truth: here, as much as before.
+    world.pass(3_100);
+    world.write(7, &bytes);
+    assert_eq!(world.committed(), 600_000);
+}
+
+#[test]
 fn async_appends_sync_nothing() {
     let mut world = World::new();
     let first = world.grant(5, Durability::Async);
