@@ -1,13 +1,13 @@
 //! A whole cluster in a simulated world: started from a shape, struck by role, asked in few words.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cairn_core::defect::Defects;
 use cairn_core::id::{ChunkId, ChunkUuid};
 use cairn_core::master::Master;
 use cairn_core::message::{Grant, Identity, MasterReply, Message};
-use cairn_core::time::Span;
+use cairn_core::time::{Span, Time};
 use runtime_sim::{ClientHandle, DiskFaults, Link, Options, World};
 
 use crate::checker::health;
@@ -41,6 +41,7 @@ pub struct Cluster {
 struct Memory {
     last_grant: Option<Grant>,
     cued: Option<String>,
+    power_cuts: BTreeMap<String, Time>,
     disk_errors: BTreeSet<String>,
 }
 
@@ -177,6 +178,15 @@ impl Cluster {
             }
         }
         found
+    }
+
+    pub(crate) fn note_power_cut(&self, node: &str) {
+        lock(&self.memory).power_cuts.insert(node.to_owned(), self.world.now());
+    }
+
+    /// When a strike last took a node's power.
+    pub(crate) fn power_cut_at(&self, node: &str) -> Option<Time> {
+        lock(&self.memory).power_cuts.get(node).copied()
     }
 
     pub(crate) fn note_cued(&self, node: String) {

@@ -6,8 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::nemesis::{Cue, Fault};
 use crate::profile::Profile;
-use crate::shape::Shape;
-use crate::workload::generate::{Habits, Step, steps};
+use crate::shape::{ServerShape, Shape};
+use crate::workload::content::Content;
+use crate::workload::generate::{Habits, Step, home, steps};
+use crate::workload::operation::{Operation, Storage};
 
 /// A run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -62,13 +64,24 @@ impl Plan {
         Plan { seed, profile, shape, users, strikes, chaos_ms: CHAOS_MS }
     }
 
-    /// The shortest whole run: one user, nothing goes wrong. For looking at.
+    /// A short, calm run of one user on three servers: for looking at.
     pub fn tiny(seed: u64) -> Plan {
         let mut plan = Plan::draw(seed, Profile::Calm);
-        plan.users.truncate(1);
-        plan.users[0].truncate(6);
-        plan.shape.users = 1;
-        plan.shape.clients = 1;
+        plan.shape.servers = vec![ServerShape { rack: "rack0".into(), volumes: 1 }; 3];
+        (plan.shape.users, plan.shape.clients, plan.chaos_ms) = (1, 1, 2_000);
+        let storage = Storage { replication: 3, quorum: 2, chunk_bytes: 65_536, relaxed: false };
+        plan.shape.storages = vec![storage];
+        (plan.shape.client.frame_bytes, plan.shape.client.read_bytes) = (32_768, 65_536);
+        let (path, content) = (format!("{}/f", home(0)), Content { number: 1, length: 100_000 });
+        let (from, to) = (path.clone(), format!("{}/g", home(0)));
+        let operations = [
+            Operation::Mkdir { path: home(0), parents: true },
+            Operation::Put { path: path.clone(), content, replace: false, piece: 65_536, storage },
+            Operation::Get { path },
+            Operation::Rename { from, to: to.clone(), replace: false },
+            Operation::Delete { path: to, recursive: false },
+        ];
+        plan.users = vec![operations.into_iter().map(|operation| Step { pause_ms: 50, operation }).collect()];
         plan
     }
 }

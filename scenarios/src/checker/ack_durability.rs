@@ -15,8 +15,8 @@ const NAME: &str = "ack-durability";
 /// How many of an acknowledged range's last bytes are compared between the members.
 const TAIL_BYTES: u64 = 512;
 
-/// A volume that was emptied so shortly ago held what it had acknowledged.
-const WIPED_LATELY: Span = Span::from_ms(30_000);
+/// A volume that was emptied, or a page cache that was lost, so shortly ago held what had been acknowledged.
+const LOST_LATELY: Span = Span::from_ms(30_000);
 
 /// Grants that are remembered; older chunks have been settled long since.
 const GRANTS_KEPT: usize = 4_096;
@@ -71,7 +71,7 @@ fn check(cluster: &Cluster, grant: &Grant, end: u64) -> Result<(), String> {
         .world
         .damage_injected()
         .into_iter()
-        .filter(|d| d.kind == DamageKind::Wipe && now.since(d.at) < WIPED_LATELY)
+        .filter(|d| d.kind == DamageKind::Wipe && now.since(d.at) < LOST_LATELY)
         .map(|d| d.node);
     let mut damaged: BTreeSet<String> = cluster
         .world
@@ -81,6 +81,10 @@ fn check(cluster: &Cluster, grant: &Grant, end: u64) -> Result<(), String> {
         .map(|d| d.node)
         .collect();
     damaged.extend(wiped);
+    if grant.durability == Durability::Async {
+        let cut = |node: &str| cluster.power_cut_at(node).is_some_and(|at| now.since(at) < LOST_LATELY);
+        damaged.extend(grant.addresses.iter().filter(|a| cut(&a.0)).map(|a| a.0.to_string()));
+    }
     damaged.retain(|node| grant.addresses.iter().any(|a| *a.0 == **node));
     for address in &grant.addresses {
         if let Some(tail) = tail(cluster, &address.0, grant, start, (end - start) as usize) {

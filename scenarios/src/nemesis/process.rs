@@ -7,6 +7,7 @@ pub(super) fn strike(fault: &Fault, cluster: &Cluster) -> Undo {
     let node = cluster.resolve(fault.target());
     match fault {
         Fault::PowerCut { .. } => {
+            cluster.note_power_cut(&node);
             cluster.world.power_cut(&node);
             Undo::Restart(node)
         }
