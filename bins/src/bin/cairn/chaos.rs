@@ -96,12 +96,14 @@ pub(crate) async fn run(out: Output, args: ChaosArgs) -> Result<()> {
     ));
     let end = started + Duration::from_secs_f64(args.minutes * 60.0);
     let monkey = cluster.storm(out, args.seed, end).await;
+    // What is under way ends well, or badly, with everyone back: it would wait for a dead master until its deadline.
+    let healed = cluster.heal().await;
     stop.send(true)?;
     while let Some(task) = tasks.join_next().await {
         task.context("a load task panicked")??;
     }
     let kills = monkey?;
-    cluster.heal().await?;
+    healed?;
     let report = judge(&cluster, args.seed, &ledger, started, kills).await?;
     cluster.stop().await?;
     let text = report.text();
