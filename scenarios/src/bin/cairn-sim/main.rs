@@ -1,0 +1,50 @@
+//! Storms over simulated clusters, from the command line. One file for each subcommand.
+
+mod mutants;
+mod replay;
+mod shared;
+mod sweep;
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Runs Cairn's real machines in a simulated world in which everything goes wrong, and checks every promise.
+#[derive(Parser)]
+#[command(name = "cairn-sim", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run many seeds; each is another cluster, workload and storm.
+    Sweep(sweep::Arguments),
+    /// Run one seed and print its whole trace, then what was broken.
+    Replay(replay::Arguments),
+    /// Plant each known defect and see whether the checkers catch it.
+    Mutants(mutants::Arguments),
+}
+
+fn main() -> ExitCode {
+    match execute(Arguments::parse().command) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
+        Err(error) => {
+            // The terminal may be gone; there is nobody else to tell.
+            let _ = writeln!(std::io::stderr(), "cairn-sim: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Whether all went as it must.
+fn execute(command: Command) -> anyhow::Result<bool> {
+    match command {
+        Command::Sweep(arguments) => sweep::execute(arguments),
+        Command::Replay(arguments) => replay::execute(arguments),
+        Command::Mutants(arguments) => mutants::execute(arguments),
+    }
+}

@@ -1,0 +1,103 @@
+//! `cairn-sim sweep`: many seeds.
+
+use std::io::Write as _;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use cairn_core::defect::Defects;
+use indicatif::{ProgressBar, ProgressStyle};
+use scenarios::profile::Profile;
+use scenarios::sweep::{Summary, Sweep, sweep};
+
+use crate::shared;
+
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// How many seeds.
+    #[arg(long, default_value_t = 100)]
+    seeds: u64,
+    /// The first seed.
+    #[arg(long, default_value_t = 1)]
+    first: u64,
+    /// Runs at once [default: one for each processor].
+    #[arg(long)]
+    jobs: Option<usize>,
+    /// Which storm: calm, crashes, power, partitions, flips, disk or all.
+    #[arg(long, default_value_t)]
+    profile: Profile,
+    /// Print the summary as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Whether every promise held.
+pub(crate) fn execute(a: Arguments) -> anyhow::Result<bool> {
+    let what = Sweep {
+        first: a.first,
+        seeds: a.seeds,
+        jobs: shared::jobs(a.jobs),
+        profile: a.profile,
+        defects: Defects::none(),
+        stop_at_failure: false,
+    };
+    let summary = watched(what);
+    if a.json {
+        shared::print_json(&summary)?
+    } else {
+        print_summary(&summary, a.profile)?
+    }
+    Ok(summary.failing.is_empty())
+}
+
+fn watched(what: Sweep) -> Summary {
+    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} seeds  {msg}  {elapsed}, {eta} to go");
+    let bar = ProgressBar::new(what.seeds);
+    if let Ok(style) = style {
+        bar.set_style(style);
+    }
+    let failing = AtomicU64::new(0);
+    let summary = sweep(what, |report| {
+        if !report.violations.is_empty() {
+            failing.fetch_add(1, Ordering::Relaxed);
+            bar.println(format!("seed {} broke a promise", report.seed));
+        }
+        bar.set_message(format!("{} failing", failing.load(Ordering::Relaxed)));
+        bar.inc(1);
+    });
+    bar.finish_and_clear();
+    summary
+}
+
+fn print_summary(s: &Summary, profile: Profile) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(
+        out,
+        "{} runs of profile {profile}, commit {}, {:.1} s",
+        s.runs,
+        s.commit,
+        s.wall_ms as f64 / 1e3
+    )?;
+    writeln!(out, "  machine inputs   {} ({} at least in each run)", s.inputs, s.inputs_min)?;
+    writeln!(out, "  inputs/CPU-s     {} (median)", s.inputs_per_cpu_second)?;
+    writeln!(out, "  simulated        {} s", s.simulated_seconds)?;
+    writeln!(out, "  operations       {} done, {} failed, {} of unknown fate", s.done, s.failed, s.unknown)?;
+    let faults: Vec<_> = s.faults.iter().map(|(name, n)| format!("{n} {name}")).collect();
+    writeln!(out, "  faults           {}", faults.join(", "))?;
+    let missed: Vec<_> = s.marks.iter().filter(|(_, n)| **n == 0).map(|(name, _)| name.as_str()).collect();
+    writeln!(out, "  marks            {} of {} reached", s.marks.len() - missed.len(), s.marks.len())?;
+    if !missed.is_empty() {
+        writeln!(out, "  marks missed     {}", missed.join(", "))?;
+    }
+    for failing in &s.failing {
+        writeln!(out, "\nseed {} broke a promise (commit {}):", failing.seed, s.commit)?;
+        for violation in &failing.violations {
+            writeln!(out, "  {violation}")?;
+        }
+        writeln!(out, "  replay: {}", failing.replay)?;
+    }
+    if s.failing.is_empty() {
+        writeln!(out, "all promises held")?;
+    } else {
+        writeln!(out, "\n{} of {} seeds broke a promise", s.failing.len(), s.runs)?;
+    }
+    Ok(())
+}
