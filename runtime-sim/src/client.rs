@@ -1,6 +1,6 @@
 //! A program's view of its client.
 
-use cairn_core::client::{ClientRequest, ClientResult};
+use cairn_core::client::{Caller, ClientRequest, ClientResult};
 use cairn_core::error::ClientError;
 
 use crate::world::World;
@@ -21,5 +21,11 @@ impl ClientHandle {
     /// Asks, and waits for the answer; [`ClientError::Closed`] if the client's process is not there or dies.
     pub async fn call(&self, request: ClientRequest) -> ClientResult {
         self.world.call(&self.name, request).await.unwrap_or(Err(ClientError::Closed))
+    }
+}
+
+impl Caller for ClientHandle {
+    async fn call(&self, request: ClientRequest) -> ClientResult {
+        ClientHandle::call(self, request).await
     }
 }

@@ -13,16 +13,9 @@ use runtime_sim::{ClientHandle, DiskFaults, Link, Options, World};
 use crate::checker::health;
 use crate::nemesis::Target;
 use crate::shape::Shape;
-use crate::workload::perform::Caller;
 
 /// The master's name and address.
 pub const MASTER: &str = "master";
-
-impl Caller for ClientHandle {
-    async fn call(&self, request: cairn_core::client::ClientRequest) -> cairn_core::client::ClientResult {
-        ClientHandle::call(self, request).await
-    }
-}
 
 /// A running cluster.
 #[derive(Clone)]

@@ -19,6 +19,7 @@ pub use machine::Client;
 use alloc::string::String;
 use alloc::vec::Vec;
 use bytes::Bytes;
+use core::future::Future;
 use serde::{Deserialize, Serialize};
 
 use crate::config::ClientConfig;
@@ -124,4 +125,10 @@ pub enum ClientResponse {
     },
     /// Bytes, in order.
     Data(Vec<Bytes>),
+}
+
+/// Whatever answers client calls: a simulated client, or one on a real network.
+pub trait Caller {
+    /// Makes one call.
+    fn call(&self, request: ClientRequest) -> impl Future<Output = ClientResult>;
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use cairn_core::client::{Client, ClientRequest, ClientResponse, ClientSetup};
+use cairn_core::client::{Caller, Client, ClientRequest, ClientResponse, ClientSetup};
 use cairn_core::config::ClientConfig;
 use cairn_core::defect::Defects;
 use cairn_core::error::ClientError;
@@ -140,15 +140,18 @@ impl Cluster {
         }
     }
 
-    pub(super) async fn call(&self, request: ClientRequest) -> Result<ClientResponse> {
-        self.start(request).await.unwrap_or(Err(ClientError::Closed))
-    }
-
     /// Puts the request into the machine's mailbox at once, before anything is awaited.
     pub(super) fn start(
         &self,
         request: ClientRequest,
     ) -> tokio::sync::oneshot::Receiver<Result<ClientResponse>> {
         self.client.mailbox.call(request)
+    }
+}
+
+/// The machine's own calls, for what drives any client, real or simulated.
+impl Caller for Cluster {
+    async fn call(&self, request: ClientRequest) -> Result<ClientResponse> {
+        self.start(request).await.unwrap_or(Err(ClientError::Closed))
     }
 }

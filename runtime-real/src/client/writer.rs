@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
-use cairn_core::client::{ClientRequest, ClientResponse};
+use cairn_core::client::{Caller, ClientRequest, ClientResponse};
 use cairn_core::error::ClientError;
 use cairn_core::id::{Durability, HandleId};
 use cairn_core::message::{FileStatus, StorageOptions};

@@ -3,8 +3,8 @@
 pub mod ack_durability;
 pub mod convergence;
 pub mod digest;
-pub mod health;
 pub mod leaks;
-pub mod namespace;
 pub mod replication;
 pub mod versions;
+
+pub use crate::workload::checker::{health, namespace};

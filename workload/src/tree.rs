@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use cairn_core::error::MasterError;
 
-use super::content::Content;
-use super::operation::Operation;
+use crate::content::Content;
+use crate::operation::Operation;
 
 /// What is at a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -3,9 +3,9 @@
 use cairn_core::rng::Rng;
 use serde::{Deserialize, Serialize};
 
-use super::content::Content;
-use super::operation::{Operation, Storage};
-use super::tree::{Node, Tree};
+use crate::content::Content;
+use crate::operation::{Operation, Storage};
+use crate::tree::{Node, Tree};
 
 /// What users are like in one run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

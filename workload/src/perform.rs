@@ -1,27 +1,20 @@
 //! Carries one operation out against any client and says what came of it. The only place that knows the client's calls.
 
-use std::future::Future;
-
 use bytes::Bytes;
-use cairn_core::client::{ClientRequest, ClientResponse, ClientResult};
+pub use cairn_core::client::Caller;
+use cairn_core::client::{ClientRequest, ClientResponse};
 use cairn_core::error::ClientError;
 use cairn_core::id::HandleId;
 use cairn_core::message::{MasterReply, MasterRequest};
 
-use super::content::Content;
-use super::operation::{Operation, Outcome, Storage, is_definite};
+use crate::content::Content;
+use crate::operation::{Operation, Outcome, Storage, is_definite};
 
 /// Bytes of one read call.
 const READ_BYTES: u32 = 256 * 1024;
 
 /// Entries of one page of a listing.
 const PAGE: u32 = 100;
-
-/// Whatever answers client calls: a simulated client, or one on a real network.
-pub trait Caller {
-    /// Makes one call.
-    fn call(&self, request: ClientRequest) -> impl Future<Output = ClientResult>;
-}
 
 /// Carries `operation` out.
 pub async fn perform<C: Caller>(client: &C, operation: &Operation) -> Outcome {

@@ -4,7 +4,7 @@ use cairn_core::error::{ClientError, MasterError};
 use cairn_core::id::Durability;
 use serde::{Deserialize, Serialize};
 
-use super::content::Content;
+use crate::content::Content;
 
 /// How a file is to be stored; zeros take the cluster's defaults.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

@@ -2,7 +2,7 @@
 
 use cairn_core::message::{ClusterStatus, MasterReply, MasterRequest};
 
-use crate::workload::perform::{Caller, master};
+use crate::perform::{Caller, master};
 
 /// Asks for the cluster's state as an operator would.
 pub async fn status<C: Caller>(client: &C) -> Result<ClusterStatus, String> {

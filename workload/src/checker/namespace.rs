@@ -3,13 +3,13 @@
 
 use cairn_core::error::ClientError;
 
+use crate::content::Content;
+use crate::generate::home;
+use crate::model::Model;
+use crate::operation::{Operation, Outcome};
+use crate::perform::{Caller, list, perform};
+use crate::tree::Node;
 use crate::violation::Violations;
-use crate::workload::content::Content;
-use crate::workload::generate::home;
-use crate::workload::model::Model;
-use crate::workload::operation::{Operation, Outcome};
-use crate::workload::perform::{Caller, list, perform};
-use crate::workload::tree::Node;
 
 const NAMESPACE: &str = "namespace";
 const DURABILITY: &str = "durability";

@@ -3,9 +3,9 @@
 
 use cairn_core::error::MasterError;
 
-use super::content::Content;
-use super::operation::{Operation, Outcome};
-use super::tree::{Node, Refusal, Tree};
+use crate::content::Content;
+use crate::operation::{Operation, Outcome};
+use crate::tree::{Node, Refusal, Tree};
 
 /// Changes of unknown fate that one user may have at once; beyond, the user only looks.
 pub const PENDING_MAX: usize = 3;

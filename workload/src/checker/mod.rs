@@ -1,0 +1,4 @@
+//! What must hold of a simulated cluster and of real processes alike; `docs/invariants.md` numbers the promises.
+
+pub mod health;
+pub mod namespace;

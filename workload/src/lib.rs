@@ -1,0 +1,14 @@
+//! What users do to a cluster, and what must come of it. Needs no simulator: simulated clusters and real processes are
+//! stormed with the same, and checked with the same.
+//!
+//! [`generate::steps`] draws what a user does, [`perform::perform`] does it through any [`perform::Caller`],
+//! [`model::Model`] judges each outcome, and the [`checker`]s look at what is left.
+
+pub mod checker;
+pub mod content;
+pub mod generate;
+pub mod model;
+pub mod operation;
+pub mod perform;
+pub mod tree;
+pub mod violation;
