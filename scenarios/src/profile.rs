@@ -7,7 +7,7 @@ use cairn_core::rng::Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::nemesis::{Cue, Fault, Target};
-use crate::plan::Strike;
+use crate::plan::{Moment, Strike};
 use crate::shape::Shape;
 
 /// A kind of storm.
@@ -100,7 +100,7 @@ impl Profile {
 }
 
 /// A third of what ends a process, or cuts it off, waits for a moment at which that hurts.
-fn cued(rng: &mut Rng, kind: Kind, shape: &Shape) -> Option<((Cue, u64), Fault)> {
+fn cued(rng: &mut Rng, kind: Kind, shape: &Shape) -> Option<(Moment, Fault)> {
     let target = Target::Cued;
     let fault = match kind {
         Kind::Kill => Fault::Kill { target },
@@ -111,8 +111,9 @@ fn cued(rng: &mut Rng, kind: Kind, shape: &Shape) -> Option<((Cue, u64), Fault)>
     if !rng.chance(1, 3) {
         return None;
     }
-    let cue = *rng.pick(&Cue::EACH)?;
-    Some(((cue, rng.below(400) * u64::from(shape.disk_slow_factor)), fault))
+    let what = *rng.pick(&Cue::EACH)?;
+    let after_us = rng.below(400) * u64::from(shape.disk_slow_factor);
+    Some((Moment { what, after_us }, fault))
 }
 
 #[derive(Clone, Copy, Debug)]

@@ -65,7 +65,10 @@ pub fn run(plan: &Plan, defects: Defects, trace: TraceMode) -> Report {
     let told = plan.clone();
     let violations = Violations::default();
     let found = violations.clone();
-    let outcome = runtime_sim::run(plan.seed, options, move |world| story(world, told, defects, found));
+    let outcome = runtime_sim::run(plan.seed, options, async move |world| {
+        let broken = found.clone();
+        broken.none_during(story(world, told, defects, found)).await.unwrap_or_default()
+    });
     let mut all = violations.take();
     let mut figures =
         Figures { inputs: outcome.inputs, simulated_ms: outcome.simulated.as_ms(), ..Figures::default() };
@@ -192,11 +195,11 @@ async fn storm(cluster: &Cluster, strikes: &[Strike], chaos_ms: u64) {
         } else {
             let strike = &strikes[next];
             next += 1;
-            if let Some((cue, after_us)) = strike.cue {
-                let came = madsim::time::timeout(CUE_WITHIN, stagehand.wait(cue)).await;
+            if let Some(moment) = strike.cue {
+                let came = madsim::time::timeout(CUE_WITHIN, stagehand.wait(moment.what)).await;
                 let Ok(node) = came else { continue };
                 cluster.note_cued(node);
-                world.sleep(Span(after_us * 1_000)).await;
+                world.sleep(Span(moment.after_us * 1_000)).await;
             }
             world.note(format_args!("{:?} for {} ms", strike.fault, strike.for_ms));
             let at = world.now().since(start).as_ms();

@@ -9,6 +9,7 @@ use crate::workload::operation::Storage;
 
 /// A cluster's make-up.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Shape {
     /// Chunkservers.
     pub servers: Vec<ServerShape>,
@@ -36,6 +37,7 @@ pub struct Shape {
 
 /// A chunkserver's make-up.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ServerShape {
     /// Its rack.
     pub rack: String,

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 /// The contents of one file. The first eight bytes spell number and length, so that whoever reads a file's beginning
 /// knows what the rest must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Content {
     /// Unique within a run.
     pub number: u32,

@@ -26,6 +26,7 @@ pub struct Habits {
 
 /// An operation, and how long the user thinks before it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Step {
     /// Milliseconds.
     pub pause_ms: u64,

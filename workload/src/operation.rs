@@ -8,6 +8,7 @@ use crate::content::Content;
 
 /// How a file is to be stored; zeros take the cluster's defaults.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Storage {
     /// Replicas (N).
     pub replication: u8,
@@ -33,6 +34,7 @@ impl Storage {
 
 /// One thing that a user does. Paths are absolute.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Operation {
     /// Writes a whole file; done when it is acknowledged and visible.
     Put {

@@ -1,7 +1,10 @@
 //! Broken promises, as checkers find them.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Poll, Waker};
 
 use serde::{Deserialize, Serialize};
 
@@ -25,24 +28,55 @@ const KEPT: usize = 20;
 
 /// Where checkers put what they find.
 #[derive(Clone, Debug, Default)]
-pub struct Violations(Arc<Mutex<Vec<Violation>>>);
+pub struct Violations(Arc<Mutex<Found>>);
+
+#[derive(Debug, Default)]
+struct Found {
+    all: Vec<Violation>,
+    waker: Option<Waker>,
+}
 
 impl Violations {
     /// Adds one.
     pub fn add(&self, checker: &str, text: impl Into<String>) {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if all.len() < KEPT {
-            all.push(Violation { checker: checker.to_owned(), text: text.into() });
+        let mut found = self.lock();
+        if found.all.len() < KEPT {
+            found.all.push(Violation { checker: checker.to_owned(), text: text.into() });
+        }
+        if let Some(waker) = found.waker.take() {
+            waker.wake();
         }
     }
 
     /// Whether there is one.
     pub fn any(&self) -> bool {
-        !self.0.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+        !self.lock().all.is_empty()
     }
 
     /// All of them.
     pub fn take(&self) -> Vec<Violation> {
-        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut self.lock().all)
+    }
+
+    /// Carries on with `story` until a promise is broken, which is `None`: what comes after that tells nothing more.
+    pub async fn none_during<F: Future>(&self, story: F) -> Option<F::Output> {
+        let mut story = pin!(story);
+        poll_fn(|context| {
+            if let Poll::Ready(told) = story.as_mut().poll(context) {
+                return Poll::Ready(Some(told));
+            }
+            let mut found = self.lock();
+            if found.all.is_empty() {
+                found.waker = Some(context.waker().clone());
+                Poll::Pending
+            } else {
+                Poll::Ready(None)
+            }
+        })
+        .await
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Found> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

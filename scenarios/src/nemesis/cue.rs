@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 /// Something that arrives somewhere; the node where it does is `Target::Cued`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Cue {
     /// A chunkserver is told to open a chunk.
     Open,

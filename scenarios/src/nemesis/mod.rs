@@ -14,6 +14,7 @@ use crate::cluster::Cluster;
 
 /// Who is struck, by role: found out at the time of the strike.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Target {
     /// The master.
     Master,
@@ -31,6 +32,7 @@ pub enum Target {
 
 /// Something that goes wrong. Until the end of its strike, unless it is over at once.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Fault {
     /// The process dies, and is started again at the end.
     Kill {
@@ -152,6 +154,15 @@ impl Fault {
             | Fault::FullDisk { target }
             | Fault::SlowDisk { target, .. } => target,
             Fault::Split { .. } => &Target::Master,
+        }
+    }
+
+    /// Everyone who is named.
+    pub fn targets(&self) -> Vec<&Target> {
+        match self {
+            Fault::Reset { target, other } => vec![target, other],
+            Fault::Split { .. } => Vec::new(),
+            fault => vec![fault.target()],
         }
     }
 

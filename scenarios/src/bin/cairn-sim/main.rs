@@ -1,6 +1,7 @@
 //! Storms over simulated clusters, from the command line. One file for each subcommand.
 
 mod mutants;
+mod plan;
 mod replay;
 mod shared;
 mod sweep;
@@ -24,6 +25,8 @@ enum Command {
     Sweep(sweep::Arguments),
     /// Run one seed and print its whole trace, then what was broken.
     Replay(replay::Arguments),
+    /// Print the plan of a seed as JSON that `replay --plan` takes.
+    Plan(plan::Arguments),
     /// Plant each known defect and see whether the checkers catch it.
     Mutants(mutants::Arguments),
 }
@@ -45,6 +48,7 @@ fn execute(command: Command) -> anyhow::Result<bool> {
     match command {
         Command::Sweep(arguments) => sweep::execute(arguments),
         Command::Replay(arguments) => replay::execute(arguments),
+        Command::Plan(arguments) => plan::execute(arguments),
         Command::Mutants(arguments) => mutants::execute(arguments),
     }
 }
