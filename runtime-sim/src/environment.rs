@@ -3,16 +3,19 @@
 use std::any::Any;
 use std::future::{Future, poll_fn};
 use std::marker::PhantomData;
+use std::sync::Mutex;
 use std::task::Poll;
 
 use cairn_core::driver::{Environment, Next};
 use cairn_core::machine::{Effect, Input, Machine};
 use cairn_core::time::Time;
 
+use crate::conditions::conditions;
 use crate::event::Event;
 use crate::held::Held;
-use crate::node::{Item, NodeIx, UnderWay, fill};
-use crate::trace;
+use crate::node::{Item, Node, NodeIx, UnderWay, fill};
+use crate::record::What;
+use crate::trace::{self, Origin};
 use crate::world::{State, World, volume_of};
 
 /// Inputs handled in a row before a wake that is due goes first.
@@ -24,8 +27,8 @@ pub(crate) struct SimEnvironment<M: Machine> {
     pub(crate) node: NodeIx,
     pub(crate) life: u64,
     effects: Vec<Effect<M::Response>>,
-    /// Who sent the input that is being handled.
-    origin: Option<NodeIx>,
+    /// Where the input that is being handled came from.
+    origin: Origin,
     in_a_row: u32,
     machine: PhantomData<fn() -> M>,
 }
@@ -37,7 +40,7 @@ impl<M: Machine> SimEnvironment<M> {
             node,
             life,
             effects: Vec::new(),
-            origin: None,
+            origin: Origin::default(),
             in_a_row: 0,
             machine: PhantomData,
         }
@@ -57,7 +60,7 @@ impl<M: Machine> SimEnvironment<M> {
         let due = wake.is_some_and(|at| node.clock.read(now) >= at);
         if due && (self.in_a_row >= FAIRNESS || node.mailbox.is_empty()) {
             self.in_a_row = 0;
-            self.origin = None;
+            self.origin = Origin::default();
             return Poll::Ready(Next::Due);
         }
         if let Some(item) = node.mailbox.pop_front() {
@@ -82,21 +85,25 @@ impl<M: Machine> SimEnvironment<M> {
     }
 }
 
-/// Turns what waited in the mailbox into an input, and names who sent it.
-fn take<M: Machine>(state: &mut State, node: NodeIx, item: Item) -> (Option<NodeIx>, Input<M::Request>)
+/// Turns what waited in the mailbox into an input, and tells where it came from.
+fn take<M: Machine>(state: &mut State, node: NodeIx, item: Item) -> (Origin, Input<M::Request>)
 where
     M::Request: 'static,
 {
     match item {
-        Item::Message { peer, sender, message } => (Some(sender), Input::Message { from: peer, message }),
-        Item::Disk { op, result } => (None, Input::DiskDone { op, result }),
+        Item::Message { peer, sender, message, sent } => {
+            (Origin { node: Some(sender), cause: sent }, Input::Message { from: peer, message })
+        }
+        Item::Disk { op, result, begun } => {
+            (Origin { node: None, cause: begun }, Input::DiskDone { op, result })
+        }
         Item::Lost { peer, other, link } => {
             state.on_loss_taken(node, &peer, link);
-            (Some(other), Input::PeerLost { peer })
+            (Origin { node: Some(other), cause: None }, Input::PeerLost { peer })
         }
         Item::Call { call, request } => {
             let request = request.downcast().expect("a call was made with another machine's request type");
-            (None, Input::Call { call, request: *request })
+            (Origin::default(), Input::Call { call, request: *request })
         }
     }
 }
@@ -121,9 +128,17 @@ where
         let state = &mut *guard;
         state.nodes[usize::from(self.node)].inputs += 1;
         let own = &state.nodes[usize::from(self.node)].name;
-        let other = self.origin.map(|ix| &state.nodes[usize::from(ix)].name);
+        let other = self.origin.node.map(|ix| &state.nodes[usize::from(ix)].name);
         if state.trace.is_on() {
-            trace::input(&mut state.trace, now, own, other.map(|name| &**name), input);
+            let line = trace::input(&mut state.trace, now, own, other.map(|name| &**name), input);
+            if let Some(recorder) = &mut state.trace.recorder {
+                if recorder.wants_conditions() {
+                    recorder.conditions(conditions(&state.nodes, &state.network, &state.options));
+                }
+                let why = || wake_reason::<M>(&state.nodes[usize::from(self.node)]);
+                let what = trace::event(self.origin, why, input);
+                recorder.input(now, self.node, self.origin.cause, what, line);
+            }
         }
         if let (true, Input::Message { message, .. }, Some(from)) = (state.watches_messages, input, other) {
             let (own, from) = (own.clone(), from.clone());
@@ -150,7 +165,19 @@ where
         if self.world.is_watched() {
             self.world.show_machine(self.node, machine);
         }
+        if self.world.records()
+            && let Some(recorder) = &mut self.world.lock().trace.recorder
+        {
+            recorder.settle();
+        }
     }
+}
+
+/// Why the machine of a node asked to be woken.
+fn wake_reason<M: Machine + Send + 'static>(node: &Node) -> &'static str {
+    let machine = node.machine.as_ref().and_then(|machine| machine.clone().downcast::<Mutex<M>>().ok());
+    let wake = machine.and_then(|machine| Held(machine).next_wake());
+    wake.map_or("start", |(_, reason)| reason)
 }
 
 impl State {
@@ -167,13 +194,16 @@ impl State {
                 let wait = crate::disk::latency(&request, &disk.faults, &mut node.disk_rng);
                 let number = node.next_op;
                 node.next_op += 1;
-                node.under_way.insert(number, UnderWay { op, mark: disk.mark(), request });
+                let begun = self.trace.recorder.as_mut().map(|recorder| {
+                    recorder.effect(now, ix, What::DiskBegun { op, request: Box::new(request.clone()) })
+                });
+                node.under_way.insert(number, UnderWay { op, mark: disk.mark(), request, begun });
                 self.events.at(now + wait, Event::Disk { node: ix, life: node.life, op: number });
             }
             Effect::Reply { call, response } => {
                 let node = &mut self.nodes[usize::from(ix)];
                 if self.trace.is_on() {
-                    trace::reply(&mut self.trace, now, &node.name, call, &response as &dyn Any);
+                    trace::reply(&mut self.trace, now, ix, &node.name, call, &response as &dyn Any);
                 }
                 if let Some(slot) = node.calls.remove(&call) {
                     fill(&slot, Some(Box::new(response)));

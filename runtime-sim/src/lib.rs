@@ -13,6 +13,7 @@ compile_error!(
 
 mod client;
 mod clock;
+mod conditions;
 pub mod disk;
 mod environment;
 mod event;
@@ -23,6 +24,7 @@ mod options;
 mod outcome;
 mod parcel;
 mod pump;
+pub mod record;
 mod run;
 mod trace;
 mod world;

@@ -28,6 +28,7 @@ use crate::event::{Event, LinkId};
 use crate::node::{Item, NodeIx};
 use crate::options::Link;
 use crate::parcel::{Parcel, master_request};
+use crate::record::{HappeningId, What};
 use crate::world::State;
 
 /// First retransmission of a lost packet.
@@ -54,8 +55,8 @@ pub(crate) struct Connection {
     ends: [End; 2],
     address: Address,
     unary: Option<RequestId>,
-    /// Sent and not arrived, by sending end.
-    under_way: [VecDeque<Parcel>; 2],
+    /// Sent and not arrived, by sending end, with the sending if events are kept.
+    under_way: [VecDeque<(Parcel, Option<HappeningId>)>; 2],
     /// Arrivals that a partition held back, by sending end.
     owed: [u32; 2],
     last_arrival: [Time; 2],
@@ -141,7 +142,12 @@ impl State {
     /// Carries out a machine's send.
     pub(crate) fn send(&mut self, now: Time, from: NodeIx, to: Peer, message: Message) {
         match to {
-            Peer::Conn(ConnId(link)) => self.push(now, link, 1, from, Parcel::pack(&message)),
+            Peer::Conn(ConnId(link)) => {
+                let to = self.network.connections.get(&link).map(|c| c.ends[0].node);
+                let parcel = Parcel::pack(&message);
+                let sent = self.record_send(now, from, to, message);
+                self.push(now, link, 1, from, parcel, sent);
+            }
             Peer::Dial(address) => {
                 let unary = if self.options.unary_master_calls { master_request(&message) } else { None };
                 let known = if unary.is_some() {
@@ -150,9 +156,23 @@ impl State {
                     self.nodes[usize::from(from)].dialled.get(&address).copied()
                 };
                 let link = known.unwrap_or_else(|| self.dial(now, from, address, unary));
-                self.push(now, link, 0, from, Parcel::pack(&message));
+                let parcel = Parcel::pack(&message);
+                let to = self.network.connections.get(&link).map(|c| c.ends[1].node);
+                let sent = self.record_send(now, from, to, message);
+                self.push(now, link, 0, from, parcel, sent);
             }
         }
+    }
+
+    fn record_send(
+        &mut self,
+        now: Time,
+        from: NodeIx,
+        to: Option<NodeIx>,
+        message: Message,
+    ) -> Option<HappeningId> {
+        let recorder = self.trace.recorder.as_mut()?;
+        Some(recorder.effect(now, from, What::Sent { to, message: Box::new(message) }))
     }
 
     fn dial(&mut self, now: Time, from: NodeIx, address: Address, unary: Option<RequestId>) -> LinkId {
@@ -191,7 +211,15 @@ impl State {
     }
 
     /// Puts a parcel on the wire.
-    fn push(&mut self, now: Time, link: LinkId, end: u8, sender: NodeIx, mut parcel: Parcel) {
+    fn push(
+        &mut self,
+        now: Time,
+        link: LinkId,
+        end: u8,
+        sender: NodeIx,
+        mut parcel: Parcel,
+        sent: Option<HappeningId>,
+    ) {
         let e = usize::from(end);
         let Some(connection) = self.network.connections.get(&link) else { return };
         let (own, other) = (connection.ends[e], connection.ends[1 - e]);
@@ -212,7 +240,7 @@ impl State {
         let connection = self.network.connections.get_mut(&link).expect("it was there");
         let at = arrival.max(connection.last_arrival[e]);
         connection.last_arrival[e] = at;
-        connection.under_way[e].push_back(parcel);
+        connection.under_way[e].push_back((parcel, sent));
         self.events.at(at, Event::Arrive { link, from: end });
     }
 
@@ -263,7 +291,7 @@ impl State {
     /// Gives the oldest message under way from end `e` to the other end's machine.
     fn hand_over(&mut self, now: Time, link: LinkId, e: usize) {
         let Some(connection) = self.network.connections.get_mut(&link) else { return };
-        let Some(parcel) = connection.under_way[e].pop_front() else { return };
+        let Some((parcel, sent)) = connection.under_way[e].pop_front() else { return };
         let (source, target) = (connection.ends[e], connection.ends[1 - e]);
         if target.done {
             self.faults.dropped_messages += 1;
@@ -288,7 +316,12 @@ impl State {
         if e == 1 && connection.unary.is_some() {
             self.network.connections.remove(&link);
         }
-        self.nodes[usize::from(target.node)].deliver(Item::Message { peer, sender: source.node, message });
+        self.nodes[usize::from(target.node)].deliver(Item::Message {
+            peer,
+            sender: source.node,
+            message,
+            sent,
+        });
     }
 
     /// A partition has healed: what it held comes now.
@@ -368,7 +401,7 @@ impl State {
                 let peer = Peer::Dial(connection.address.clone());
                 let result = Err(MasterError::Unavailable("connection lost".into()));
                 let message = Message::MasterReply { request, result };
-                self.nodes[node].deliver(Item::Message { peer, sender: other, message });
+                self.nodes[node].deliver(Item::Message { peer, sender: other, message, sent: None });
             }
             (0, None) => {
                 let peer = Peer::Dial(connection.address.clone());
@@ -407,7 +440,7 @@ impl State {
                 None => return,
             },
         };
-        self.push(now, link, e as u8, node, Parcel::End);
+        self.push(now, link, e as u8, node, Parcel::End, None);
         if let Some(connection) = self.network.connections.get_mut(&link) {
             connection.ends[e].done = true;
         }

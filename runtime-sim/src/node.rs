@@ -14,6 +14,7 @@ use cairn_core::time::WallClock;
 use crate::clock::Clock;
 use crate::disk::Volume;
 use crate::event::LinkId;
+use crate::record::HappeningId;
 use crate::world::World;
 
 /// A node's number, in order of starting.
@@ -59,10 +60,14 @@ pub(crate) enum Item {
         peer: Peer,
         sender: NodeIx,
         message: Message,
+        /// Its sending, if events are kept.
+        sent: Option<HappeningId>,
     },
     Disk {
         op: OpId,
         result: DiskResult,
+        /// Its beginning, if events are kept.
+        begun: Option<HappeningId>,
     },
     /// The connection is forgotten once the machine is told.
     Lost {
@@ -105,6 +110,8 @@ pub(crate) struct UnderWay {
     pub(crate) request: DiskRequest,
     /// For syncs: what had completed at its issue.
     pub(crate) mark: u64,
+    /// Its beginning, if events are kept.
+    pub(crate) begun: Option<HappeningId>,
 }
 
 /// Makes and starts the process of a node.

@@ -45,6 +45,8 @@ pub enum TraceMode {
     Hash,
     /// All lines, and their hash.
     Full,
+    /// As `Full`, and all events with their causes.
+    Events,
 }
 
 /// One direction between two nodes.

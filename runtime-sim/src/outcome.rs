@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use cairn_core::time::Span;
 
+use crate::record::Record;
+
 /// A run's end.
 #[derive(Clone, Debug)]
 pub struct Outcome<T> {
@@ -21,6 +23,8 @@ pub struct Outcome<T> {
     pub trace_hash: u64,
     /// The trace lines, if they were to be kept.
     pub trace: String,
+    /// The events, if they were to be kept.
+    pub record: Option<Record>,
     /// How long the story took in the world.
     pub simulated: Span,
     /// How long the run took of one processor.

@@ -79,7 +79,7 @@ impl State {
         let mut hands = Hands { rng: &mut node.disk_rng, counts: &mut self.faults, sync_lost: false };
         let result = disk.execute(under_way.request, under_way.mark, &mut hands);
         let sync_lost = hands.sync_lost;
-        node.deliver(Item::Disk { op: under_way.op, result });
+        node.deliver(Item::Disk { op: under_way.op, result, begun: under_way.begun });
         if sync_lost {
             self.record_sync_loss(now, ix, volume);
         }

@@ -73,6 +73,7 @@ where
         inputs_by_node: BTreeMap::new(),
         trace_hash: 0,
         trace: String::new(),
+        record: None,
         simulated,
         cpu: Duration::ZERO,
         faults: FaultCounts::default(),
@@ -84,6 +85,7 @@ where
         outcome.inputs = outcome.inputs_by_node.values().sum();
         outcome.trace_hash = state.trace.hash();
         outcome.trace = state.trace.take();
+        outcome.record = state.trace.take_record(world.now());
         outcome.faults = state.faults;
     }
     runtime.set_time_limit(Duration::MAX);

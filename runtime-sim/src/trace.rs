@@ -1,7 +1,8 @@
-//! The trace: one aligned line for each transition, kept, hashed, or neither.
+//! The trace: one aligned line for each transition, kept, hashed, or neither; and the same as linked events if asked for.
 
 use std::any::Any;
 use std::fmt::{self, Write};
+use std::ops::Range;
 
 use cairn_core::client::{ClientRequest, ClientResponse, ClientResult};
 use cairn_core::disk::DiskOk;
@@ -10,12 +11,24 @@ use cairn_core::machine::Input;
 use cairn_core::time::Time;
 
 use crate::options::TraceMode;
+use crate::record::{HappeningId, NodeNumber, Record, Recorder, What};
 
 /// Where lines go.
 #[derive(Debug)]
 pub(crate) struct Trace {
     mode: TraceMode,
     sink: Sink,
+    /// The events, if they are kept.
+    pub(crate) recorder: Option<Box<Recorder>>,
+}
+
+/// Where an input came from.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Origin {
+    /// Who sent it, or whose connection it is about.
+    pub(crate) node: Option<NodeNumber>,
+    /// Its sending or its request, if events are kept.
+    pub(crate) cause: Option<HappeningId>,
 }
 
 /// Hashes what is written, and keeps it if asked to.
@@ -42,8 +55,9 @@ impl Write for Sink {
 
 impl Trace {
     pub(crate) fn new(mode: TraceMode) -> Trace {
-        let text = (mode == TraceMode::Full).then(String::new);
-        Trace { mode, sink: Sink { hash: 0, text } }
+        let text = matches!(mode, TraceMode::Full | TraceMode::Events).then(String::new);
+        let recorder = (mode == TraceMode::Events).then(Box::default);
+        Trace { mode, sink: Sink { hash: 0, text }, recorder }
     }
 
     pub(crate) fn is_on(&self) -> bool {
@@ -59,13 +73,41 @@ impl Trace {
         self.sink.text.take().unwrap_or_default()
     }
 
-    /// Writes a line about `who`.
+    /// Takes the events out, if they were kept.
+    pub(crate) fn take_record(&mut self, end: Time) -> Option<Record> {
+        self.recorder.take().map(|recorder| recorder.finish(end))
+    }
+
+    /// Writes a line about `who`: the world, or a node's own words.
     pub(crate) fn line(&mut self, now: Time, who: &str, what: fmt::Arguments<'_>) {
+        let line = self.write(now, who, what);
+        if let Some(recorder) = &mut self.recorder {
+            let text = what.to_string();
+            recorder.line(now, who, text.strip_prefix("! ").unwrap_or(&text).to_owned(), line);
+        }
+    }
+
+    /// A promise is broken.
+    pub(crate) fn broken(&mut self, now: Time, checker: &str, text: &str) {
+        let line = self.write(now, "world", format_args!("! broken promise: {checker}: {text}"));
+        if let Some(recorder) = &mut self.recorder {
+            recorder.broken(now, checker, text, line);
+        }
+    }
+
+    /// Writes a line and tells where it is.
+    fn write(&mut self, now: Time, who: &str, what: fmt::Arguments<'_>) -> Range<usize> {
+        let start = self.length();
         if self.is_on() {
             let (seconds, micros) = (now.0 / 1_000_000_000, now.0 / 1_000 % 1_000_000);
             // The sink takes everything.
             let _ = writeln!(self.sink, "{seconds:>5}.{micros:06}s {who:<8} {what}");
         }
+        start..self.length()
+    }
+
+    fn length(&self) -> usize {
+        self.sink.text.as_ref().map_or(0, String::len)
     }
 }
 
@@ -76,47 +118,80 @@ pub(crate) fn input<Q: 'static>(
     own: &str,
     other: Option<&str>,
     input: &Input<Q>,
-) {
+) -> Range<usize> {
     match input {
-        Input::Wake => trace.line(now, own, format_args!("<- wake")),
+        Input::Wake => trace.write(now, own, format_args!("<- wake")),
         Input::Message { from, message } => {
-            trace.line(now, own, format_args!("<- {:<8} {from} {message}", other.unwrap_or("?")));
+            trace.write(now, own, format_args!("<- {:<8} {from} {message}", other.unwrap_or("?")))
         }
         Input::DiskDone { op, result } => match result {
             Ok(DiskOk::Data(data)) => {
-                trace.line(now, own, format_args!("<- disk     {op} at={} len={}", data.offset, data.len()));
+                trace.write(now, own, format_args!("<- disk     {op} at={} len={}", data.offset, data.len()))
             }
             Ok(DiskOk::Entries(entries)) => {
-                trace.line(now, own, format_args!("<- disk     {op} entries={}", entries.len()));
+                trace.write(now, own, format_args!("<- disk     {op} entries={}", entries.len()))
             }
             Ok(DiskOk::Space { free, .. }) => {
-                trace.line(now, own, format_args!("<- disk     {op} free={free}"))
+                trace.write(now, own, format_args!("<- disk     {op} free={free}"))
             }
-            Ok(DiskOk::Done) => trace.line(now, own, format_args!("<- disk     {op} done")),
-            Err(error) => trace.line(now, own, format_args!("<- disk     {op} error: {error}")),
+            Ok(DiskOk::Done) => trace.write(now, own, format_args!("<- disk     {op} done")),
+            Err(error) => trace.write(now, own, format_args!("<- disk     {op} error: {error}")),
         },
         Input::Call { call, request } => match (request as &dyn Any).downcast_ref::<ClientRequest>() {
             Some(ClientRequest::Write { handle, data }) => {
-                trace.line(now, own, format_args!("<- user     {call} Write {handle} len={}", data.len()));
+                trace.write(now, own, format_args!("<- user     {call} Write {handle} len={}", data.len()))
             }
-            Some(request) => trace.line(now, own, format_args!("<- user     {call} {request:?}")),
-            None => trace.line(now, own, format_args!("<- host     {call}")),
+            Some(request) => trace.write(now, own, format_args!("<- user     {call} {request:?}")),
+            None => trace.write(now, own, format_args!("<- host     {call}")),
         },
         Input::PeerLost { peer } => {
-            trace.line(now, own, format_args!("<- {:<8} {peer} lost", other.unwrap_or("?")));
+            trace.write(now, own, format_args!("<- {:<8} {peer} lost", other.unwrap_or("?")))
         }
     }
 }
 
+/// A machine's input as an event; `why`: why it is woken, if it is.
+pub(crate) fn event<Q: 'static>(
+    origin: Origin,
+    why: impl FnOnce() -> &'static str,
+    input: &Input<Q>,
+) -> What {
+    match input {
+        Input::Wake => What::Woken { reason: why() },
+        Input::Message { message, .. } => {
+            // What was sent is kept with its sending.
+            let message = origin.cause.is_none().then(|| Box::new(message.clone()));
+            What::Received { from: origin.node, message }
+        }
+        Input::DiskDone { op, result } => What::DiskEnded { op: *op, result: result.clone() },
+        Input::Call { call, request } => {
+            let request = (request as &dyn Any).downcast_ref::<ClientRequest>().cloned().map(Box::new);
+            What::Called { call: *call, request }
+        }
+        Input::PeerLost { .. } => What::PeerLost { other: origin.node },
+    }
+}
+
 /// A machine answers a call.
-pub(crate) fn reply(trace: &mut Trace, now: Time, own: &str, call: CallId, response: &dyn Any) {
-    match response.downcast_ref::<ClientResult>() {
+pub(crate) fn reply(
+    trace: &mut Trace,
+    now: Time,
+    node: NodeNumber,
+    own: &str,
+    call: CallId,
+    response: &dyn Any,
+) {
+    let result = response.downcast_ref::<ClientResult>();
+    let line = match result {
         Some(Ok(ClientResponse::Data(pieces))) => {
             let length: usize = pieces.iter().map(|piece| piece.len()).sum();
-            trace.line(now, own, format_args!("-> user     {call} Data len={length}"));
+            trace.write(now, own, format_args!("-> user     {call} Data len={length}"))
         }
-        Some(Ok(response)) => trace.line(now, own, format_args!("-> user     {call} {response:?}")),
-        Some(Err(error)) => trace.line(now, own, format_args!("-> user     {call} error: {error}")),
-        None => trace.line(now, own, format_args!("-> host     {call}")),
+        Some(Ok(response)) => trace.write(now, own, format_args!("-> user     {call} {response:?}")),
+        Some(Err(error)) => trace.write(now, own, format_args!("-> user     {call} error: {error}")),
+        None => trace.write(now, own, format_args!("-> host     {call}")),
+    };
+    if let Some(recorder) = &mut trace.recorder {
+        recorder.reply(now, node, call, result.cloned().map(Box::new), line);
     }
 }

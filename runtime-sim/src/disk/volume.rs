@@ -367,8 +367,8 @@ impl Volume {
         self.file(name).ok().map(|file| inside(file).cached.clone())
     }
 
-    /// Bytes that no power cut can take, of a file whose name none can take.
-    pub(crate) fn durable(&self, name: &str, offset: u64, length: usize) -> Option<Vec<u8>> {
+    /// The file of that name after any power cut.
+    fn surely(&self, name: &str) -> Option<MutexGuard<'_, Inode>> {
         let mut above = parent(name);
         while !above.is_empty() {
             if !matches!(self.durable.get(above), Some(Node::Directory)) {
@@ -376,8 +376,21 @@ impl Volume {
             }
             above = parent(above);
         }
-        let Some(Node::File(file)) = self.durable.get(name) else { return None };
-        let bytes = &inside(file).durable;
+        match self.durable.get(name) {
+            Some(Node::File(file)) => Some(inside(file)),
+            _ => None,
+        }
+    }
+
+    /// Length of what no power cut can take, of a file whose name none can take.
+    pub(crate) fn durable_length(&self, name: &str) -> Option<u64> {
+        self.surely(name).map(|file| file.durable.len() as u64)
+    }
+
+    /// Bytes that no power cut can take, of a file whose name none can take.
+    pub(crate) fn durable(&self, name: &str, offset: u64, length: usize) -> Option<Vec<u8>> {
+        let file = self.surely(name)?;
+        let bytes = &file.durable;
         let start = (offset as usize).min(bytes.len());
         Some(bytes[start..start.saturating_add(length).min(bytes.len())].to_vec())
     }

@@ -176,6 +176,11 @@ impl World {
         None
     }
 
+    /// The length that the harshest power cut now would leave of a file.
+    pub fn durable_length(&self, name: &str, volume: u16, path: &str) -> Option<u64> {
+        self.lock().volume(name, volume).durable_length(path)
+    }
+
     /// Makes the sector that holds byte `offset` unreadable until it is written again; false if it is not there.
     pub fn bad_sector(&self, name: &str, volume: u16, path: &str, offset: u64) -> bool {
         let now = self.now();

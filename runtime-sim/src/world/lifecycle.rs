@@ -137,6 +137,9 @@ impl World {
                 name: name.clone(),
             };
             state.nodes.push(node);
+            if let Some(recorder) = &mut state.trace.recorder {
+                recorder.node(&name);
+            }
             state.by_name.insert(name, ix);
             ix
         };

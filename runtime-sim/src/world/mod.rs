@@ -25,7 +25,7 @@ use crate::disk::Damage;
 use crate::event::Events;
 use crate::network::Network;
 use crate::node::{Item, Node, NodeIx, Slot};
-use crate::options::Options;
+use crate::options::{Options, TraceMode};
 use crate::outcome::FaultCounts;
 use crate::trace::Trace;
 use watch::Observers;
@@ -47,6 +47,7 @@ struct Inner {
     state: Mutex<State>,
     observers: Mutex<Observers>,
     watched: AtomicBool,
+    records: bool,
 }
 
 impl std::fmt::Debug for World {
@@ -104,6 +105,7 @@ impl World {
     pub(crate) fn new(seed: u64, options: Options) -> World {
         let handle = Handle::current();
         let tasks = handle.create_node().name("story").build();
+        let records = options.trace == TraceMode::Events;
         let state = State {
             network: Network::new(seed, options.link),
             trace: Trace::new(options.trace),
@@ -126,6 +128,7 @@ impl World {
                 state: Mutex::new(state),
                 observers: Mutex::default(),
                 watched: AtomicBool::new(false),
+                records,
             }),
         }
     }
@@ -136,6 +139,11 @@ impl World {
 
     pub(crate) fn is_watched(&self) -> bool {
         self.inner.watched.load(Ordering::Relaxed)
+    }
+
+    /// Whether events are kept.
+    pub(crate) fn records(&self) -> bool {
+        self.inner.records
     }
 
     /// What the run was started from.
@@ -185,6 +193,17 @@ impl World {
     pub fn note(&self, text: impl Display) {
         let now = self.now();
         self.lock().trace.line(now, "world", format_args!("! {text}"));
+    }
+
+    /// Writes into the trace that a promise is broken.
+    pub fn broken(&self, checker: &str, text: &str) {
+        let now = self.now();
+        self.lock().trace.broken(now, checker, text);
+    }
+
+    /// How many events were kept so far: 0 unless they are.
+    pub fn happenings(&self) -> usize {
+        self.lock().trace.recorder.as_ref().map_or(0, |recorder| recorder.len())
     }
 
     /// What has been injected so far.

@@ -3,6 +3,7 @@
 
 mod disk;
 mod network;
+mod record;
 mod runs;
 mod smoke;
 mod toy;

@@ -4,7 +4,7 @@ use runtime_sim::{NodeState, Options, Outcome, TraceMode, run};
 use crate::toy::{Order, Toy, ask, count, dial, disk, log, options, path, send, start, tell, write};
 
 /// A busy run with every kind of fault.
-fn storm(seed: u64, options: Options, rounds: u64) -> Outcome<u64> {
+pub fn storm(seed: u64, options: Options, rounds: u64) -> Outcome<u64> {
     run(seed, options, move |world| async move {
         let names = ["a", "b", "c", "d"];
         for name in names {
