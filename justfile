@@ -33,3 +33,7 @@ chaos *args:
 # Throughput beside this machine's own ceiling.
 bench *args:
     cargo run --release -- bench {{args}}
+
+# Coverage-guided fuzzing of one decoder: `just fuzz frame`. See fuzz/README.md.
+fuzz target *args:
+    cargo fuzz run -s none {{target}} -- -max_total_time=60 -max_len=2048 -malloc_limit_mb=64 {{args}}

@@ -17,6 +17,8 @@ pub mod defect;
 pub mod disk;
 pub mod driver;
 pub mod error;
+#[cfg(any(test, feature = "fuzz"))]
+pub mod fuzz;
 pub mod id;
 pub mod log;
 pub mod machine;

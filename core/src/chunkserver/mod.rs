@@ -9,6 +9,8 @@ mod commit;
 mod complete;
 mod copy;
 mod fence;
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) mod fuzz;
 mod identity;
 mod job;
 mod journal;

@@ -102,7 +102,7 @@ pub struct GroupHeader {
 }
 
 /// CRC32 over offset, op, length and payload: a record is valid only where it was written.
-fn record_crc(offset: u64, op: u8, payload: &[u8]) -> u32 {
+pub(crate) fn record_crc(offset: u64, op: u8, payload: &[u8]) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(&offset.to_le_bytes());
     hasher.update(&[op]);
