@@ -81,7 +81,7 @@ defects! {
 }
 
 /// The defects switched on in one machine. Zero-sized without the feature `defects`.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Hash)]
 pub struct Defects {
     #[cfg(feature = "defects")]
     planted: Option<Defect>,

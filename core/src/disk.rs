@@ -36,7 +36,7 @@ impl fmt::Display for DiskPath {
 }
 
 /// An operation.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum DiskRequest {
     /// Makes a directory and its missing parents; succeeds if it is there. → [`DiskOk::Done`]
     MakeDir(DiskPath),
@@ -91,7 +91,7 @@ pub enum DiskRequest {
 }
 
 /// A directory's entry.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Entry {
     /// Its name within the directory.
     pub name: String,
@@ -102,7 +102,7 @@ pub struct Entry {
 }
 
 /// What an operation yields.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum DiskOk {
     /// Nothing but success.
     Done,
@@ -120,7 +120,7 @@ pub enum DiskOk {
 }
 
 /// Why an operation failed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, thiserror::Error)]
 pub enum DiskError {
     /// No such file.
     #[error("no such file")]

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::id::{ChunkId, ChunkVersion, ServerId, UploadId};
 
 /// Why the master refused a request.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, thiserror::Error)]
 pub enum MasterError {
     /// No such file or directory.
     #[error("{0}: no such file or directory")]
@@ -82,7 +82,7 @@ pub enum MasterError {
 }
 
 /// Why a chunkserver refused a request.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, thiserror::Error)]
 pub enum ChunkError {
     /// The server has no such chunk.
     #[error("{0} is not here")]
@@ -166,7 +166,7 @@ pub enum ChunkError {
 }
 
 /// What a client operation failed with, after all its retries.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, thiserror::Error)]
 pub enum ClientError {
     /// The master said no.
     #[error(transparent)]

@@ -35,7 +35,7 @@ pub trait Machine {
 }
 
 /// What can happen to a machine.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Hash, Serialize, Deserialize)]
 pub enum Input<Q> {
     /// The time named by [`Machine::next_wake`] has come. May come early or late.
     Wake,
@@ -68,7 +68,7 @@ pub enum Input<Q> {
 }
 
 /// What a machine wants done.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Hash, Serialize, Deserialize)]
 pub enum Effect<R> {
     /// Send a message. Lost silently if the connection breaks; the machine then gets [`Input::PeerLost`].
     Send {
@@ -113,7 +113,7 @@ pub enum Effect<R> {
 }
 
 /// How important a note is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Level {
     /// For developers.
     Debug,
@@ -126,7 +126,7 @@ pub enum Level {
 }
 
 /// The effects of one call of [`Machine::handle`], in order.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub struct Effects<R> {
     queue: Vec<Effect<R>>,
 }

@@ -14,7 +14,7 @@ pub const MAX_PAYLOAD: u32 = 1024 * 1024;
 ///
 /// The bytes are cut into pieces where the chunk's 64 KiB blocks begin, so inner pieces are whole blocks and the CRCs of
 /// neighbouring payloads can be joined with [`combine`].
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Payload {
     /// Where the first byte lies in the chunk.
     pub offset: u64,

@@ -64,7 +64,7 @@ impl fmt::Display for Time {
 }
 
 /// Turns a machine's monotonic time into wall-clock time: fixed when the machine is built.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct WallClock {
     /// The wall clock's reading at monotonic time zero.
     pub at_zero: UnixMs,

@@ -17,7 +17,7 @@ use crate::message::{FromServer, ReplicaState, ToServer, Vote};
 use crate::reached;
 
 /// A chunk version that is refused although it was never here (rule 3).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Tombstone {
     pub(super) version: ChunkVersion,
     pub(super) session: SessionId,

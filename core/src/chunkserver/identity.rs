@@ -17,7 +17,7 @@ const VERSION: u32 = 1;
 const BYTES: usize = 40;
 
 /// Whose volume this is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Identity {
     /// 0 until a master has told.
     pub(super) cluster: ClusterId,
@@ -26,7 +26,7 @@ pub(super) struct Identity {
 }
 
 /// Why bytes are not an identity.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub(super) enum IdentityError {
     #[error("is not a Cairn volume's identity (wrong magic)")]
     Magic,

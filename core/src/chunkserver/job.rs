@@ -19,7 +19,7 @@ use crate::message::ToServer;
 const WAITING_MAX: usize = 16;
 
 /// Where a job is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Phase {
     /// Operations of the chunk's stream have to end first.
     Quieting,
@@ -42,7 +42,7 @@ pub(super) enum Phase {
 }
 
 /// One order under way.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(super) struct Job {
     pub(super) id: u64,
     pub(super) chunk: ChunkId,
@@ -57,7 +57,7 @@ pub(super) struct Job {
 }
 
 /// What a job waited for.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(super) enum Event {
     Quiet,
     Journalled,
@@ -69,7 +69,7 @@ pub(super) enum Event {
 }
 
 /// All jobs.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub(super) struct Jobs {
     /// `None` while the job's event is being handled.
     running: BTreeMap<ChunkId, Option<Job>>,

@@ -18,7 +18,7 @@ use crate::message::Grant;
 const GROUP_BYTES: usize = 512 * 1024;
 
 /// One fact.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Hash, Serialize, Deserialize)]
 pub(super) enum Record {
     /// A replica came to be. Written with its first READY or fence.
     Opened { grant: Grant, position: u8, writer: WriterId },
@@ -62,7 +62,7 @@ impl Record {
 }
 
 /// Who waits for records to be down.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Waiter {
     /// Nobody.
     Nobody,
@@ -72,7 +72,7 @@ pub(super) enum Waiter {
     Job { chunk: ChunkId, job: u64 },
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 struct Pending {
     record: Record,
     waiter: Waiter,
@@ -80,7 +80,7 @@ struct Pending {
 }
 
 /// A group under way.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 struct Flying {
     start: u64,
     end: u64,
@@ -92,7 +92,7 @@ struct Flying {
 }
 
 /// The end of the journal file and what is on its way there. At most one group is under way; the next one collects.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(super) struct Journal {
     pub(super) number: u64,
     /// Where the next group goes.
@@ -300,7 +300,7 @@ pub(super) fn install(volume: u16, number: u64, pieces: Vec<Bytes>) -> super::sc
 }
 
 /// What a journal says about one unsealed replica.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(super) struct Replayed {
     pub(super) grant: Grant,
     pub(super) position: u8,
@@ -312,7 +312,7 @@ pub(super) struct Replayed {
 }
 
 /// The state that a journal's records add up to.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub(super) struct Replay {
     pub(super) replicas: BTreeMap<ChunkId, Replayed>,
     pub(super) tombstones: BTreeMap<ChunkId, (ChunkVersion, SessionId)>,

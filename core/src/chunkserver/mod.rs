@@ -9,6 +9,7 @@ mod commit;
 mod complete;
 mod copy;
 mod fence;
+mod fingerprint;
 #[cfg(any(test, feature = "fuzz"))]
 pub(crate) mod fuzz;
 mod identity;
@@ -74,7 +75,7 @@ pub struct ChunkserverSetup {
 }
 
 /// What the hosting process asks of a chunkserver.
-#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, PartialEq, Hash, serde::Serialize, serde::Deserialize)]
 pub enum ChunkserverCall {
     /// → [`ChunkserverCallReply::Metrics`]
     Metrics,
@@ -95,7 +96,7 @@ pub enum ChunkserverCallReply {
 }
 
 /// The machine.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Chunkserver {
     setup: ChunkserverSetup,
     rng: Rng,
@@ -141,7 +142,7 @@ pub struct Chunkserver {
 }
 
 /// One replica, for checkers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ReplicaView {
     /// The chunk.
     pub chunk: ChunkId,

@@ -11,7 +11,7 @@ use crate::machine::{Effect, Effects, Level};
 use crate::message::Message;
 
 /// What to do when a disk operation ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Then {
     /// A step of a volume's recovery; the number is the step's own.
     Recovery {
@@ -83,7 +83,7 @@ pub(super) enum Then {
 }
 
 /// Effects and operations under way.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Out {
     effects: Vec<Effect<ChunkserverCallReply>>,
     next_op: u64,
@@ -112,6 +112,11 @@ impl Out {
 
     pub(super) fn push(&mut self, effect: Effect<ChunkserverCallReply>) {
         self.effects.push(effect);
+    }
+
+    /// What is under way, in the order of its start.
+    pub(super) fn under_way(&self) -> impl Iterator<Item = &Then> {
+        self.under_way.values()
     }
 
     /// What the operation that just ended was for.

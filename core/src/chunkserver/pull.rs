@@ -17,7 +17,7 @@ use crate::time::{Span, Time};
 const FAILURES_EACH: u32 = 4;
 
 /// A range on its way from other servers to a file.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(super) struct Pull {
     pub(super) path: DiskPath,
     chunk: ChunkId,
@@ -38,7 +38,7 @@ pub(super) struct Pull {
     pieces: BTreeMap<u64, (u64, u32)>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Hash)]
 struct Asked {
     offset: u64,
     length: u64,

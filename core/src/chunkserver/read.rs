@@ -21,7 +21,7 @@ use crate::payload::{BLOCK_BYTES, MAX_PAYLOAD, Payload};
 use crate::reached;
 
 /// A read under way.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(super) struct Read {
     peer: Peer,
     read: u64,

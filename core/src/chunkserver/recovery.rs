@@ -30,7 +30,7 @@ use crate::reached;
 const WIDTH: usize = 16;
 
 /// Where a volume's recovery is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 enum Phase {
     #[default]
     Identity,
@@ -52,7 +52,7 @@ enum Phase {
 }
 
 /// A chunk's files.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub(super) struct Found {
     /// Length of the data file.
     pub(super) data: Option<u64>,
@@ -61,7 +61,7 @@ pub(super) struct Found {
 }
 
 /// One volume's recovery.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub(super) struct Recovery {
     phase: Phase,
     identity: Option<Identity>,

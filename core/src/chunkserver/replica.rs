@@ -13,7 +13,7 @@ use crate::message::{Grant, ReplicaReport, ReplicaState, SealedChunk};
 use crate::payload::{BLOCK_BYTES, Payload, combine, pieces};
 
 /// A replica on one volume.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(super) struct Replica {
     /// Index of the volume.
     pub(super) volume: u16,
@@ -31,7 +31,7 @@ pub(super) struct Replica {
 }
 
 /// The part of a replica that ends with its seal.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(super) struct Unsealed {
     pub(super) grant: Grant,
     pub(super) position: u8,
@@ -51,7 +51,7 @@ pub(super) struct Unsealed {
 }
 
 /// The moving part of an open replica.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(super) struct Stream {
     pub(super) upstream: Peer,
     /// Where records go next; `None` at the end of the pipeline or when that server is lost.
@@ -88,7 +88,7 @@ pub(super) struct Stream {
 }
 
 /// A record between its arrival and READY.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(super) struct Staged {
     pub(super) record: u64,
     pub(super) offset: u64,

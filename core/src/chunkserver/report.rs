@@ -15,7 +15,7 @@ use crate::reached;
 const PART: usize = 1_000;
 
 /// A scan of all volumes under way.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(super) struct Scan {
     id: u64,
     /// Replicas that changed after this are not judged.
@@ -25,6 +25,13 @@ pub(super) struct Scan {
     blind: BTreeSet<u16>,
     /// Length of the data file, and whether there is a sidecar.
     found: BTreeMap<(u16, ChunkId), (Option<u64>, bool)>,
+}
+
+impl Scan {
+    /// Whether a change was made before the scan began.
+    pub(super) fn is_before(&self, change: u64) -> bool {
+        change <= self.started
+    }
 }
 
 impl Chunkserver {
@@ -121,7 +128,7 @@ impl Chunkserver {
     fn judge(&mut self, scan: &Scan) {
         let mut bad = Vec::new();
         for (chunk, r) in &self.replicas {
-            let changed = self.changed_at.get(chunk).is_some_and(|at| *at > scan.started);
+            let changed = self.changed_at.get(chunk).is_some_and(|at| !scan.is_before(*at));
             if changed || scan.blind.contains(&r.volume) || self.jobs.is_running(*chunk) {
                 continue;
             }

@@ -5,7 +5,7 @@ use alloc::collections::VecDeque;
 use crate::disk::{DiskError, DiskRequest, DiskResult};
 
 /// The steps still to do.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub(super) struct Script {
     steps: VecDeque<(DiskRequest, bool)>,
     /// Whether the running step may find nothing.

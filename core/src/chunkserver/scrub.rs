@@ -23,7 +23,7 @@ const READ_COST_MIN: u64 = 512 * 1024;
 const PASS_PAUSE: Span = Span::from_ms(10_000);
 
 /// One volume's scrubber.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub(super) struct Scrubber {
     /// The chunk that was looked at last.
     cursor: ChunkId,
@@ -34,7 +34,7 @@ pub(super) struct Scrubber {
 }
 
 /// A replica being checked.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(super) struct Check {
     generation: u64,
     volume: u16,

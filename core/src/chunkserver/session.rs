@@ -20,7 +20,7 @@ const SILENT_HEARTBEATS: u64 = 5;
 const LEASE_TENTHS: u64 = 9;
 
 /// Where the conversation is.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 enum Phase {
     /// Recovery is not done.
     #[default]
@@ -33,7 +33,7 @@ enum Phase {
 }
 
 /// The session.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub(super) struct Session {
     phase: Phase,
     /// Which of the masters.

@@ -17,7 +17,7 @@ const VERSION: u32 = 1;
 const LIMIT: usize = 256 * 1024;
 
 /// A sidecar's contents.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(super) struct Sidecar {
     pub(super) cluster: ClusterId,
     pub(super) sealed: SealedChunk,
@@ -26,7 +26,7 @@ pub(super) struct Sidecar {
 }
 
 /// Why bytes are not a sidecar.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub(super) enum SidecarError {
     #[error("not a sidecar (wrong magic)")]
     Magic,

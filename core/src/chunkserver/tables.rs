@@ -3,6 +3,7 @@
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::hash::{Hash, Hasher};
 
 use crate::id::ChunkId;
 
@@ -10,7 +11,7 @@ use crate::id::ChunkId;
 const BLOCKS_MAX: usize = 4 * 1024 * 1024;
 
 /// A bounded cache.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Tables {
     entries: BTreeMap<ChunkId, (u64, Arc<Vec<u32>>)>,
     order: BTreeMap<u64, ChunkId>,
@@ -46,6 +47,15 @@ impl Tables {
         if let Some((stamp, table)) = self.entries.remove(&chunk) {
             self.order.remove(&stamp);
             self.blocks -= table.len() + 1;
+        }
+    }
+}
+
+/// The order of use counts, not when it was.
+impl Hash for Tables {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        for chunk in self.order.values() {
+            (chunk, self.entries.get(chunk).map(|(_, table)| table)).hash(state);
         }
     }
 }

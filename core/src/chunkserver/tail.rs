@@ -23,7 +23,7 @@ use crate::payload::{BLOCK_BYTES, MAX_PAYLOAD};
 use crate::reached;
 
 /// The replica whose bytes are being read.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Hash)]
 pub(super) struct Tail {
     chunk: ChunkId,
     offset: u64,

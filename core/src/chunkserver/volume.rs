@@ -17,7 +17,7 @@ use crate::message::{FromServer, ReplicaState, VolumeStatus};
 use crate::reached;
 
 /// Whether a volume can be used.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum VolumeState {
     /// Its recovery is under way.
     Starting,
@@ -30,7 +30,7 @@ pub(super) enum VolumeState {
 pub(super) type Successor = (u64, u64, u64);
 
 /// One data directory.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(super) struct Volume {
     pub(super) identity: Identity,
     pub(super) state: VolumeState,

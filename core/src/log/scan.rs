@@ -14,7 +14,7 @@ use crate::codec;
 const GROUP_PAYLOAD: usize = 16;
 
 /// A log file is damaged below what had been durable.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[error("damaged at byte {offset}: a later group, at byte {witness}, shows that this was durable")]
 pub struct LogDamage {
     /// The first byte of the first invalid record.
@@ -24,7 +24,7 @@ pub struct LogDamage {
 }
 
 /// How the scanned part ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ScanEnd {
     /// Where the valid records end.
     pub valid_end: u64,
@@ -40,7 +40,7 @@ pub struct ScanEnd {
 
 /// An incremental scan. Feed it the file's bytes after the header, in order; take the records out in between. Memory is
 /// bounded by one record and one feed.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub struct Scan {
     buffer: Vec<u8>,
     /// File offset of `buffer[0]`.

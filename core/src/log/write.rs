@@ -6,7 +6,7 @@ use super::{GroupHeader, MAX_RECORD, OP_GROUP, RECORD_OVERHEAD, record_crc};
 use crate::codec;
 
 /// Collects the records of one group; they are written with one write and made durable with one sync.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub struct GroupWriter {
     start: u64,
     first_index: u64,

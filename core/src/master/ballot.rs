@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use crate::defect::{Defect, Defects};
 
 /// What is known of one member.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Ballot {
     /// It can be reached and has not voted yet.
     Waiting,
@@ -26,7 +26,7 @@ pub(super) enum Ballot {
 }
 
 /// What to do.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Decision {
     /// Wait for votes: so many count, so many are needed.
     Wait { needed: u8, answered: u8 },

@@ -20,7 +20,7 @@ use crate::time::Time;
 const BATCH: usize = 256;
 
 /// What is to go.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub(super) struct Collect {
     queue: BTreeMap<(ChunkId, ServerId, VolumeId), ReplicaDrop>,
     /// Since when a chunk has had more good replicas than its goal.

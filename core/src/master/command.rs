@@ -19,7 +19,7 @@ use crate::time::UnixMs;
 pub const MAX_DROPS: usize = 10_000;
 
 /// One entry of the operation log.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Hash, Serialize, Deserialize)]
 pub struct Command {
     /// Whose request it is; its outcome is remembered, so that a retry gets the same answer.
     pub origin: Option<(ClientId, RequestId)>,
@@ -46,7 +46,7 @@ pub enum CommandError {
 }
 
 /// A replica that the master orders to be dropped, as logged before the order (PROTOCOL rule 14).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ReplicaDrop {
     /// The chunk.
     pub chunk: ChunkId,
@@ -65,7 +65,7 @@ macro_rules! changes {
         $($(#[$field_doc:meta])* $field:ident: $type:ty,)*
     })*) => {
         /// A change of the catalog, with all that its outcome depends on besides the catalog itself.
-        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+        #[derive(Clone, Debug, PartialEq, Hash, Serialize, Deserialize)]
         pub enum Change {
             $($(#[$doc])* $name { $($(#[$field_doc])* $field: $type,)* },)*
         }

@@ -22,7 +22,7 @@ pub(super) fn is_base(version: ChunkVersion, sealed: SealedChunk) -> bool {
 }
 
 /// A reported replica.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Replica {
     pub(super) server: ServerId,
     pub(super) report: ReplicaReport,
@@ -31,14 +31,14 @@ pub(super) struct Replica {
 }
 
 /// How a replica relates to the log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Quality {
     Good,
     Readable,
     Bad,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 enum Class {
     #[default]
     Unindexed,
@@ -48,14 +48,14 @@ enum Class {
     Over,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 struct Entry {
     replicas: SmallVec<[Replica; 3]>,
     good: u8,
     class: Class,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Hash)]
 struct ReportProgress {
     /// The report that is coming in or came in last.
     number: u64,
@@ -64,7 +64,7 @@ struct ReportProgress {
 }
 
 /// The map.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(super) struct Locations {
     defects: Defects,
     chunks: BTreeMap<ChunkId, Entry>,

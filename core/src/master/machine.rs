@@ -19,7 +19,7 @@ use crate::time::{Span, Time};
 pub(super) type Fx = Effects<MasterCallReply>;
 
 /// Where a master is in its life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Phase {
     /// Reading the log, then logging the start.
     Starting,
@@ -35,7 +35,7 @@ pub(super) enum Phase {
 }
 
 /// A command on its way through the log.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(super) struct Proposal {
     pub(super) command: Command,
     /// The request that waits for it, if one does.

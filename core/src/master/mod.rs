@@ -7,6 +7,7 @@ mod ballot;
 pub mod catalog;
 mod collect;
 pub mod command;
+mod fingerprint;
 mod grants;
 mod locations;
 mod machine;
@@ -56,7 +57,7 @@ pub struct MasterSetup {
 }
 
 /// What the hosting process asks of a master.
-#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, PartialEq, Hash, serde::Serialize, serde::Deserialize)]
 pub enum MasterCall {
     /// → [`MasterCallReply::Metrics`]
     Metrics,
@@ -77,7 +78,7 @@ pub enum MasterCallReply {
 }
 
 /// The machine.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Master {
     config: MasterConfig,
     wall: WallClock,

@@ -10,6 +10,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use bytes::Bytes;
+use core::hash::{Hash, Hasher};
 
 use super::recovery::{Recovery, Step};
 use crate::defect::{Defect, Defects};
@@ -41,7 +42,7 @@ pub(super) fn segment_header(cluster: ClusterId, first_index: u64) -> Bytes {
 }
 
 /// A record waiting to be committed, and what its owner wants to remember with it.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(super) struct Record<T> {
     pub(super) op: u8,
     pub(super) payload: Vec<u8>,
@@ -49,7 +50,7 @@ pub(super) struct Record<T> {
 }
 
 /// What the log asks of its owner after a step.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(super) struct Outcome<T> {
     /// Start this operation and bring its result to [`Oplog::on_disk`].
     pub(super) disk: Option<(OpId, DiskRequest)>,
@@ -79,7 +80,7 @@ impl<T> Default for Outcome<T> {
 }
 
 /// The segment that is written to.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(super) struct Segment {
     pub(super) path: DiskPath,
     pub(super) first_index: u64,
@@ -91,7 +92,7 @@ pub(super) struct Segment {
     pub(super) marked: bool,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 enum State {
     Recovering(Box<Recovery>),
     Idle,
@@ -117,7 +118,7 @@ pub(super) struct OplogStats {
 }
 
 /// The log. `T` is what the owner wants back with a committed record.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Oplog<T> {
     segment_bytes: u64,
     defects: Defects,
@@ -373,5 +374,14 @@ impl<T> Oplog<T> {
                 outcome.failed = Some(reason);
             }
         }
+    }
+}
+
+/// Neither figures nor the names of operations decide anything.
+impl<T: Hash> Hash for Oplog<T> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (&self.state, self.cluster, &self.segment, self.next_index, self.pending_op.is_some()).hash(state);
+        (&self.queue, &self.in_flight, self.group_end, self.group_empty).hash(state);
+        (self.idle_since, self.closing).hash(state);
     }
 }

@@ -8,7 +8,7 @@ use crate::id::{ServerId, VolumeId};
 use crate::rng::Rng;
 
 /// A server that could take a replica, with the volume that would.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Hash)]
 pub(super) struct Candidate {
     pub(super) server: ServerId,
     pub(super) volume: VolumeId,

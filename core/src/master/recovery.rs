@@ -30,7 +30,7 @@ const IDENTITY_VERSION: u32 = 1;
 const IDENTITY_BYTES: usize = 24;
 
 /// What recovery wants next.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(super) enum Step {
     /// Start this operation; records that were read so far.
     Disk { request: DiskRequest, records: Vec<(u64, u8, Vec<u8>)> },
@@ -47,7 +47,7 @@ pub(super) enum Step {
     Failed(String),
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 enum State {
     Start,
     List,
@@ -71,7 +71,7 @@ enum State {
 }
 
 /// The steps of formatting, in order.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Hash)]
 enum Format {
     WriteNew,
     SyncNew,
@@ -85,7 +85,7 @@ enum Format {
 }
 
 /// The state of an opening log.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(super) struct Recovery {
     cluster: ClusterId,
     first: (u8, Vec<u8>),

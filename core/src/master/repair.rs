@@ -24,7 +24,7 @@ const RETRY: Span = Span::from_ms(1_000);
 /// How long a server that failed to make a copy is avoided for that chunk.
 const AVOID: Span = Span::from_ms(30_000);
 
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 struct Copy {
     /// The replica that is read first.
     source: ServerId,
@@ -33,7 +33,7 @@ struct Copy {
 }
 
 /// Copies under way, and chunks that must wait.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub(super) struct Repair {
     copies: BTreeMap<(ChunkId, ServerId), Copy>,
     delayed: BTreeMap<ChunkId, Time>,

@@ -25,7 +25,7 @@ use crate::time::{Span, Time};
 const REPEAT: Span = Span::from_ms(2_000);
 
 /// Someone who asked for the seal.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(super) struct Waiter {
     pub(super) peer: Peer,
     asked: (ClientId, RequestId),
@@ -33,7 +33,7 @@ pub(super) struct Waiter {
 }
 
 /// A chunk being sealed.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(super) struct SealTask {
     version: ChunkVersion,
     grant: OpenChunk,

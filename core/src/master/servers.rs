@@ -14,7 +14,7 @@ use crate::reached;
 use crate::time::{Span, Time};
 
 /// A request for registration.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(super) struct Registration {
     pub(super) peer: Peer,
     pub(super) server: ServerId,
@@ -27,7 +27,7 @@ pub(super) struct Registration {
 }
 
 /// A registered chunkserver.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(super) struct Server {
     pub(super) address: Address,
     pub(super) rack: String,
@@ -70,7 +70,7 @@ impl Server {
 }
 
 /// What a registration leads to.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(super) enum Admission {
     /// Registered under this session; `replaced` is the connection of an older session.
     Admitted { session: SessionId, replaced: Option<Peer> },
@@ -81,7 +81,7 @@ pub(super) enum Admission {
 }
 
 /// All chunkservers heard of since the master's start.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub(super) struct Servers {
     map: BTreeMap<ServerId, Server>,
     by_peer: BTreeMap<Peer, ServerId>,

@@ -20,7 +20,7 @@ pub struct Identity {
 }
 
 /// What a client asks of the master. Paths are absolute.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Hash, Serialize, Deserialize)]
 pub enum MasterRequest {
     /// Makes a directory. → [`MasterReply::Done`]
     Mkdir {
@@ -200,7 +200,7 @@ pub struct StorageOptions {
 }
 
 /// What the master answers.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Hash, Serialize, Deserialize)]
 pub enum MasterReply {
     /// Done, nothing to tell.
     Done,
@@ -249,7 +249,7 @@ pub enum MasterReply {
 }
 
 /// Attributes of a file or directory.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct FileStatus {
     /// Absolute path from `Stat`; the bare name from `List`.
     pub path: String,
@@ -278,7 +278,7 @@ pub struct FileStatus {
 }
 
 /// Something deleted.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct TrashEntry {
     /// Its id.
     pub id: TrashId,
@@ -317,7 +317,7 @@ impl Member {
 }
 
 /// Leave to write one chunk. The same object goes from the master to the writer and down the pipeline.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Hash, Serialize, Deserialize)]
 pub struct Grant {
     /// Names the chunk's files together with the chunk id.
     pub cluster: ClusterId,
@@ -353,7 +353,7 @@ pub struct SealedChunk {
 }
 
 /// Where a part of a file is.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Hash, Serialize, Deserialize)]
 pub struct FilePlan {
     /// The file.
     pub file: FileId,
@@ -364,7 +364,7 @@ pub struct FilePlan {
 }
 
 /// One extent of a file and who can serve it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Hash, Serialize, Deserialize)]
 pub struct ExtentPlan {
     /// Its index in the file's extent list.
     pub index: u32,
@@ -381,7 +381,7 @@ pub struct ExtentPlan {
 }
 
 /// A replica and how to reach it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ReplicaPlace {
     /// The server.
     pub server: ServerId,
@@ -392,7 +392,7 @@ pub struct ReplicaPlace {
 }
 
 /// The cluster's state, in figures.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Hash, Serialize, Deserialize)]
 pub struct ClusterStatus {
     /// The cluster.
     pub cluster: ClusterId,
@@ -429,7 +429,7 @@ pub struct ClusterStatus {
 }
 
 /// One chunkserver's state.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Hash, Serialize, Deserialize)]
 pub struct ServerStatus {
     /// The server.
     pub server: ServerId,
@@ -452,7 +452,7 @@ pub struct ServerStatus {
 }
 
 /// One volume's space.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct VolumeStatus {
     /// The volume.
     pub volume: VolumeId,
@@ -465,7 +465,7 @@ pub struct VolumeStatus {
 }
 
 /// A chunk that is not as it should be.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Hash, Serialize, Deserialize)]
 pub struct Finding {
     /// The chunk.
     pub chunk: ChunkId,
@@ -480,7 +480,7 @@ pub struct Finding {
 }
 
 /// What can be wrong with a chunk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Problem {
     /// No good replica is live.
     Missing,

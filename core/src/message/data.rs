@@ -9,7 +9,7 @@ use crate::id::{ChunkId, ChunkVersion, ServerId, WriterId};
 use crate::payload::Payload;
 
 /// Writing a chunk: down the pipeline and back up.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Hash, Serialize, Deserialize)]
 pub enum AppendMessage {
     /// Downstream, once for each chunk: each member stores the grant and passes it on.
     Open {
@@ -84,7 +84,7 @@ impl AppendMessage {
 }
 
 /// Reading a chunk.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Hash, Serialize, Deserialize)]
 pub enum ReadMessage {
     /// Asks for a range.
     Request {

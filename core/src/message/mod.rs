@@ -15,7 +15,7 @@ use crate::error::MasterError;
 use crate::id::{ClientId, RequestId};
 
 /// A message of any conversation. The first four travel by gRPC, the last two by data frames.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Hash, Serialize, Deserialize)]
 pub enum Message {
     /// Client to master.
     MasterRequest {

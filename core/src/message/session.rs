@@ -10,7 +10,7 @@ use crate::id::{
 };
 
 /// What a chunkserver tells the master.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Hash, Serialize, Deserialize)]
 pub enum FromServer {
     /// The first message of a session.
     Register {
@@ -79,7 +79,7 @@ pub enum FromServer {
 }
 
 /// A replica as found on disk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ReplicaReport {
     /// The chunk.
     pub chunk: ChunkId,
@@ -96,7 +96,7 @@ pub struct ReplicaReport {
 }
 
 /// The state of a replica.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum ReplicaState {
     /// Accepts appends under its version.
     Open,
@@ -111,7 +111,7 @@ pub enum ReplicaState {
 }
 
 /// A fenced replica's vote on a chunk's length (PROTOCOL rules 3 to 7).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Vote {
     /// It holds a valid prefix that ends on a record boundary, durable as the grant demands.
     Prefix {
@@ -134,7 +134,7 @@ pub enum Vote {
 }
 
 /// What the master tells a chunkserver.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Hash, Serialize, Deserialize)]
 pub enum ToServer {
     /// Answer to `Register`.
     Registered {
@@ -226,7 +226,7 @@ pub enum ToServer {
 }
 
 /// Why a replica is dropped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum DropReason {
     /// Its chunk was reclaimed: no file refers to it any more.
     Reclaimed,

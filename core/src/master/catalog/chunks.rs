@@ -84,7 +84,7 @@ impl Chunk {
 }
 
 /// Every chunk that something refers to, and the allocator of ids.
-#[derive(Debug, Hash)]
+#[derive(Clone, Debug, Hash)]
 pub(super) struct ChunkTable {
     chunks: BTreeMap<ChunkId, Chunk>,
     next: ChunkId,

@@ -18,7 +18,7 @@ const OUTCOMES: usize = 64;
 /// What a request led to.
 pub(super) type Outcome = Result<MasterReply, MasterError>;
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Window {
     last_used: u64,
     /// The highest request that was dropped.
@@ -27,7 +27,7 @@ struct Window {
 }
 
 /// The table of outcomes.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Dedup {
     clients: BTreeMap<ClientId, Window>,
     by_use: BTreeMap<u64, ClientId>,

@@ -6,7 +6,7 @@ use core::hash::Hasher;
 const MULTIPLIER: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// Mixes eight bytes at a time; the length of each write counts too.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub(super) struct Digest(u64);
 
 impl Digest {

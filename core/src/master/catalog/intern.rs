@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 pub(super) struct NameId(u32);
 
 /// All names in use so far.
-#[derive(Debug, Default, Hash)]
+#[derive(Clone, Debug, Default, Hash)]
 pub(super) struct Names {
     texts: Vec<Arc<str>>,
     ids: BTreeMap<Arc<str>, NameId>,

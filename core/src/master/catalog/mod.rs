@@ -33,7 +33,7 @@ use crate::id::{ChunkId, ClientId, ClusterId, RequestId, UploadId};
 use crate::message::{MasterReply, SealedChunk};
 
 /// What applying a command brought.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Hash)]
 pub struct Applied {
     /// The answer to whoever asked for it. A refused command changed nothing.
     pub reply: Result<MasterReply, MasterError>,
@@ -42,7 +42,7 @@ pub struct Applied {
 }
 
 /// A change that concerns the master's volatile state.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Event {
     /// A chunk was allotted and is open.
     ChunkGranted(ChunkId),
@@ -57,7 +57,7 @@ pub enum Event {
 }
 
 /// How much there is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Counts {
     /// Files, the trash not counted.
     pub files: u64,
@@ -74,7 +74,7 @@ pub struct Counts {
 }
 
 /// The replicated state of the master.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub struct Catalog {
     defects: Defects,
     cluster: ClusterId,

@@ -24,7 +24,7 @@ pub(super) const ROOT: FileId = FileId(1);
 pub(super) const NOWHERE: FileId = FileId(0);
 
 /// A file or directory.
-#[derive(Debug, Hash)]
+#[derive(Clone, Debug, Hash)]
 pub(super) struct Node {
     pub(super) parent: FileId,
     pub(super) name: Arc<str>,
@@ -36,14 +36,14 @@ pub(super) struct Node {
 }
 
 /// What a node is.
-#[derive(Debug, Hash)]
+#[derive(Clone, Debug, Hash)]
 pub(super) enum Kind {
     Directory(Box<Directory>),
     File(Box<File>),
 }
 
 /// A directory's entries, and how much lies below it in all.
-#[derive(Debug, Default, Hash)]
+#[derive(Clone, Debug, Default, Hash)]
 pub(super) struct Directory {
     pub(super) children: BTreeMap<Arc<str>, FileId>,
     pub(super) files: u64,
@@ -51,7 +51,7 @@ pub(super) struct Directory {
 }
 
 /// The attributes of a node to be.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Hash)]
 pub(super) struct Attributes {
     pub(super) owner: NameId,
     pub(super) group: NameId,
@@ -59,7 +59,7 @@ pub(super) struct Attributes {
 }
 
 /// A place in a directory: taken, or free.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(super) struct Place {
     pub(super) parent: FileId,
     pub(super) name: Arc<str>,
@@ -67,7 +67,7 @@ pub(super) struct Place {
 }
 
 /// All nodes, those in the trash too.
-#[derive(Debug, Hash)]
+#[derive(Clone, Debug, Hash)]
 pub(super) struct Namespace {
     nodes: BTreeMap<FileId, Node>,
     pub(super) names: Names,

@@ -11,7 +11,7 @@ use crate::error::MasterError;
 const SHOWN: usize = 80;
 
 /// A valid path.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(super) struct Path<'a> {
     text: &'a str,
     parts: Vec<&'a str>,

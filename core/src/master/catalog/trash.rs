@@ -10,7 +10,7 @@ use crate::id::{FileId, TrashId};
 use crate::time::UnixMs;
 
 /// Something deleted.
-#[derive(Debug, Hash)]
+#[derive(Clone, Debug, Hash)]
 pub(super) struct Deleted {
     pub(super) node: FileId,
     /// Where it was.
@@ -24,7 +24,7 @@ pub(super) struct Deleted {
 }
 
 /// All that was deleted, with an index for each way to ask.
-#[derive(Debug, Default, Hash)]
+#[derive(Clone, Debug, Default, Hash)]
 pub(super) struct Trash {
     entries: BTreeMap<TrashId, Deleted>,
     by_expiry: BTreeSet<(UnixMs, TrashId)>,

@@ -44,7 +44,7 @@ pub struct Upload {
 }
 
 /// All uploads under way.
-#[derive(Debug, Default, Hash)]
+#[derive(Clone, Debug, Default, Hash)]
 pub(super) struct Uploads {
     uploads: BTreeMap<UploadId, Upload>,
     last: UploadId,
