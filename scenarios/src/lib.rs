@@ -14,6 +14,8 @@ pub mod sweep;
 
 #[cfg(feature = "defects")]
 pub mod mutants;
+#[cfg(feature = "defects")]
+pub mod shrink;
 
 pub use ::workload;
 pub use ::workload::violation;

@@ -122,6 +122,23 @@ pub enum Operation {
 }
 
 impl Operation {
+    /// The paths that it names, to be changed.
+    pub fn paths_mut(&mut self) -> Vec<&mut String> {
+        match self {
+            Operation::Rename { from, to, .. } => vec![from, to],
+            Operation::Put { path, .. }
+            | Operation::Abandon { path, .. }
+            | Operation::Get { path }
+            | Operation::Peek { path }
+            | Operation::GetRange { path, .. }
+            | Operation::Stat { path }
+            | Operation::List { path }
+            | Operation::Mkdir { path, .. }
+            | Operation::Delete { path, .. }
+            | Operation::Restore { path } => vec![path],
+        }
+    }
+
     /// Whether it changes the namespace.
     pub fn is_change(&self) -> bool {
         matches!(

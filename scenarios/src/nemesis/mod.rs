@@ -166,6 +166,27 @@ impl Fault {
         }
     }
 
+    /// The same, to be changed.
+    pub fn targets_mut(&mut self) -> Vec<&mut Target> {
+        match self {
+            Fault::Reset { target, other } => vec![target, other],
+            Fault::Split { .. } => Vec::new(),
+            Fault::Kill { target }
+            | Fault::PowerCut { target }
+            | Fault::Pause { target }
+            | Fault::Drift { target, .. }
+            | Fault::Isolate { target }
+            | Fault::BadLink { target, .. }
+            | Fault::Garble { target, .. }
+            | Fault::Flip { target, .. }
+            | Fault::BadSector { target }
+            | Fault::Wipe { target, .. }
+            | Fault::DiskErrors { target, .. }
+            | Fault::FullDisk { target }
+            | Fault::SlowDisk { target, .. } => vec![target],
+        }
+    }
+
     /// Whether a server may lose bytes that count towards a quorum. `relaxed`: page caches count.
     pub fn loses_data(&self, relaxed: bool) -> bool {
         match self {

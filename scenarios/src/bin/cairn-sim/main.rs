@@ -4,6 +4,7 @@ mod mutants;
 mod plan;
 mod replay;
 mod shared;
+mod shrink;
 mod sweep;
 
 use std::io::Write as _;
@@ -27,6 +28,8 @@ enum Command {
     Replay(replay::Arguments),
     /// Print the plan of a seed as JSON that `replay --plan` takes.
     Plan(plan::Arguments),
+    /// Remove faults and operations from a run that breaks a promise until a minimal plan is left.
+    Shrink(shrink::Arguments),
     /// Plant each known defect and see whether the checkers catch it.
     Mutants(mutants::Arguments),
 }
@@ -49,6 +52,7 @@ fn execute(command: Command) -> anyhow::Result<bool> {
         Command::Sweep(arguments) => sweep::execute(arguments),
         Command::Replay(arguments) => replay::execute(arguments),
         Command::Plan(arguments) => plan::execute(arguments),
+        Command::Shrink(arguments) => shrink::execute(arguments),
         Command::Mutants(arguments) => mutants::execute(arguments),
     }
 }
