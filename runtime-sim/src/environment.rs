@@ -155,6 +155,17 @@ where
         if !self.effects.is_empty() {
             let now = self.world.now();
             let mut state = self.world.lock();
+            if state.watches_sends {
+                let node = &state.nodes[usize::from(self.node)];
+                let (name, process) = (node.name.clone(), node.process);
+                drop(state);
+                for effect in &self.effects {
+                    if let Effect::Send { to, message } = effect {
+                        self.world.show_send(now, &name, process, to, message);
+                    }
+                }
+                state = self.world.lock();
+            }
             let alive = state.nodes[usize::from(self.node)].life == self.life;
             for effect in self.effects.drain(..) {
                 if alive {

@@ -10,11 +10,21 @@
 //! - **Slow, narrow and lossy links.** A lost packet is sent again: it and those behind it come later.
 //! - **Corruption.** One bit of a data frame is flipped. The receiver must close the connection; if it accepts the frame, the
 //!   run fails.
-//! - **Close.** What was sent before arrives, then the other end loses the connection.
+//! - **Close.** What was sent before arrives, then the other end loses the connection. So it is, half of the time, for what a
+//!   killed process had sent: its kernel still delivers it.
+//! - **Stall** (`network/hostile.rs`): one direction of the connections that exist stands still while others pass, as when one
+//!   path of several is broken: no order holds between two connections.
+//! - **Zombie** (same file): a sender loses a connection while what it sent stays under way: it arrives late, from a sender
+//!   that has long since dialled anew, or died.
+//! - **Replay** (same file): what opened a chunk is said again over a connection of its own, at any later time, to whoever
+//!   runs there then: a writer that retries with an old grant. Answers go nowhere. So may a request to the master.
+//! - **Repeated records**: a writer sends a record twice in a row ([`Link::repeat_per_million`]).
 //! - **Unary calls** ([`crate::Options::unary_master_calls`]): each request to a master is a connection of its own, which the
 //!   reply ends; a broken one is answered `MasterError::Unavailable`.
 //!
-//! Not modelled: backpressure (machines bound what they send), duplicated or reordered messages within a connection (TCP).
+//! Not modelled: backpressure (machines bound what they send), reordered messages within a connection (TCP).
+
+mod hostile;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -57,8 +67,12 @@ pub(crate) struct Connection {
     unary: Option<RequestId>,
     /// Sent and not arrived, by sending end, with the sending if events are kept.
     under_way: [VecDeque<(Parcel, Option<HappeningId>)>; 2],
-    /// Arrivals that a partition held back, by sending end.
+    /// Arrivals that a partition or a stall held back, by sending end.
     owed: [u32; 2],
+    /// By sending end: what it sends stands still.
+    stalled: [bool; 2],
+    /// An end lost it while what that one had sent goes on to the other.
+    orphaned: Option<u8>,
     last_arrival: [Time; 2],
     connected: bool,
     /// The listening machine has seen it.
@@ -66,6 +80,26 @@ pub(crate) struct Connection {
     broken: bool,
     /// TCP's patience is running out.
     giving_up: bool,
+}
+
+impl Connection {
+    /// A connection that the listening end has not seen yet.
+    fn new(ends: [End; 2], address: Address, unary: Option<RequestId>, earliest: Time) -> Connection {
+        Connection {
+            broken: ends[1].done,
+            ends,
+            address,
+            unary,
+            under_way: Default::default(),
+            owed: [0; 2],
+            stalled: [false; 2],
+            orphaned: None,
+            last_arrival: [earliest; 2],
+            connected: false,
+            seen: false,
+            giving_up: false,
+        }
+    }
 }
 
 /// All connections and what is wrong with the links.
@@ -78,6 +112,7 @@ pub(crate) struct Network {
     pub(crate) cut: BTreeSet<(NodeIx, NodeIx)>,
     pub(crate) corrupt_next: BTreeSet<(NodeIx, NodeIx)>,
     wire_free_at: BTreeMap<(NodeIx, NodeIx), Time>,
+    heard: hostile::Heard,
     rng: Rng,
 }
 
@@ -91,6 +126,7 @@ impl Network {
             cut: BTreeSet::new(),
             corrupt_next: BTreeSet::new(),
             wire_free_at: BTreeMap::new(),
+            heard: hostile::Heard::default(),
             rng: Rng::stream(seed, "network"),
         }
     }
@@ -158,8 +194,13 @@ impl State {
                 let link = known.unwrap_or_else(|| self.dial(now, from, address, unary));
                 let parcel = Parcel::pack(&message);
                 let to = self.network.connections.get(&link).map(|c| c.ends[1].node);
+                let again = self.overhear(link, &message, &parcel).then(|| parcel.clone());
                 let sent = self.record_send(now, from, to, message);
                 self.push(now, link, 0, from, parcel, sent);
+                if let Some(again) = again {
+                    self.faults.repeats += 1;
+                    self.push(now, link, 0, from, again, sent);
+                }
             }
         }
     }
@@ -183,21 +224,11 @@ impl State {
         let there = self.network.latency(from, to);
         let back = self.network.latency(to, from);
         let life = |node: NodeIx| self.nodes[usize::from(node)].life;
-        let connection = Connection {
-            ends: [
-                End { node: from, life: life(from), done: false },
-                End { node: to, life: life(to), done: target.is_none() },
-            ],
-            address: address.clone(),
-            unary,
-            under_way: Default::default(),
-            owed: [0; 2],
-            last_arrival: [now + there + back; 2],
-            connected: false,
-            seen: false,
-            broken: target.is_none(),
-            giving_up: false,
-        };
+        let ends = [
+            End { node: from, life: life(from), done: false },
+            End { node: to, life: life(to), done: target.is_none() },
+        ];
+        let connection = Connection::new(ends, address.clone(), unary, now + there + back);
         self.network.connections.insert(link, connection);
         if unary.is_none() {
             self.nodes[usize::from(from)].dialled.insert(address, link);
@@ -224,7 +255,8 @@ impl State {
         let Some(connection) = self.network.connections.get(&link) else { return };
         let (own, other) = (connection.ends[e], connection.ends[1 - e]);
         assert!(own.node == sender, "a node sent on a connection of another");
-        if connection.broken || own.done || own.life != self.nodes[usize::from(sender)].life {
+        let given_up = connection.orphaned == Some(end);
+        if connection.broken || given_up || own.done || own.life != self.nodes[usize::from(sender)].life {
             self.faults.dropped_messages += 1;
             return;
         }
@@ -267,11 +299,11 @@ impl State {
     pub(crate) fn on_arrive(&mut self, now: Time, link: LinkId, from: u8) {
         let e = usize::from(from);
         let Some(connection) = self.network.connections.get(&link).filter(|c| !c.broken) else { return };
-        let (source, target) = (connection.ends[e], connection.ends[1 - e]);
+        let (source, target, stalled) = (connection.ends[e], connection.ends[1 - e], connection.stalled[e]);
         if self.network.is_cut(source.node, target.node) || self.network.is_cut(target.node, source.node) {
             self.start_giving_up(now, link);
         }
-        if self.network.is_cut(source.node, target.node) {
+        if stalled || self.network.is_cut(source.node, target.node) {
             self.faults.held_messages += 1;
             self.network.connections.get_mut(&link).expect("it was there").owed[e] += 1;
             return;
@@ -324,11 +356,11 @@ impl State {
         });
     }
 
-    /// A partition has healed: what it held comes now.
+    /// A partition or a stall has ended: what it held comes now.
     pub(crate) fn on_release(&mut self, now: Time, link: LinkId, from: u8) {
         let e = usize::from(from);
         while let Some(connection) =
-            self.network.connections.get(&link).filter(|c| !c.broken && c.owed[e] > 0)
+            self.network.connections.get(&link).filter(|c| !c.broken && !c.stalled[e] && c.owed[e] > 0)
         {
             let (source, target) = (connection.ends[e].node, connection.ends[1 - e].node);
             if self.network.is_cut(source, target) {
@@ -388,7 +420,7 @@ impl State {
         let Some(connection) = self.network.connections.get_mut(&link) else { return };
         let end = connection.ends[e];
         let other = connection.ends[1 - e].node;
-        connection.broken = true;
+        connection.broken |= connection.orphaned != Some(e as u8);
         if end.done || self.nodes[usize::from(end.node)].life != end.life {
             connection.ends[e].done = true;
             self.forget_if_done(link);
@@ -459,6 +491,10 @@ impl State {
             if !connection.connected && ends[1].node == node && ends[0].node != node {
                 continue;
             }
+            if !silent && self.outlives(now, link, node) {
+                continue;
+            }
+            let Some(connection) = self.network.connections.get_mut(&link) else { continue };
             let mut waits = [None, None];
             for e in [0, 1] {
                 if ends[e].node == node {

@@ -127,6 +127,7 @@ pub(crate) struct Node {
     /// Counts processes; what was meant for an earlier one is dropped.
     pub(crate) life: u64,
     pub(crate) boot: BootId,
+    pub(crate) process: ProcessId,
     pub(crate) clock: Clock,
     pub(crate) mailbox: VecDeque<Item>,
     pub(crate) waker: Option<Waker>,
@@ -136,6 +137,8 @@ pub(crate) struct Node {
     pub(crate) volumes: Vec<Volume>,
     pub(crate) under_way: BTreeMap<u64, UnderWay>,
     pub(crate) next_op: u64,
+    /// It dies when so many more disk operations were carried out, and whether its power goes too.
+    pub(crate) doom: Option<(u64, bool)>,
     pub(crate) calls: BTreeMap<CallId, Arc<Mutex<Slot>>>,
     pub(crate) dialled: BTreeMap<Address, LinkId>,
     pub(crate) machine: Option<Arc<dyn Any + Send + Sync>>,
@@ -162,6 +165,7 @@ impl Node {
     /// The process is gone: its memory, mailbox and calls with it.
     pub(crate) fn forget_process(&mut self) {
         self.life += 1;
+        self.doom = None;
         self.mailbox.clear();
         self.waker = None;
         self.armed += 1;

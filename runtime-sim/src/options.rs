@@ -62,6 +62,8 @@ pub struct Link {
     pub loss_per_million: u32,
     /// Data frames in a million that get one bit flipped under way.
     pub corrupt_per_million: u32,
+    /// Records of a chunk in a million that their sender says twice in a row.
+    pub repeat_per_million: u32,
 }
 
 impl Default for Link {
@@ -72,6 +74,7 @@ impl Default for Link {
             bytes_per_second: None,
             loss_per_million: 0,
             corrupt_per_million: 0,
+            repeat_per_million: 0,
         }
     }
 }

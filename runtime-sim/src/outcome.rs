@@ -48,80 +48,74 @@ impl fmt::Display for Failure {
     }
 }
 
-/// How often each fault happened.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct FaultCounts {
+macro_rules! counts {
+    ($($(#[$doc:meta])* $field:ident = $text:literal,)*) => {
+        /// How often each fault happened.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub struct FaultCounts { $($(#[$doc])* pub $field: u64,)* }
+
+        impl FaultCounts {
+            /// Name and value of each, for summaries.
+            pub fn list(&self) -> Vec<(&'static str, u64)> {
+                vec![$(($text, self.$field),)*]
+            }
+        }
+
+        impl std::ops::AddAssign for FaultCounts {
+            fn add_assign(&mut self, other: FaultCounts) {
+                $(self.$field += other.$field;)*
+            }
+        }
+    };
+}
+
+counts! {
     /// Processes killed.
-    pub kills: u64,
+    kills = "kills",
+    /// Those among them that died between two of their disk operations, at a counted one.
+    crash_points = "crash points",
     /// Machines that lost power.
-    pub power_cuts: u64,
+    power_cuts = "power cuts",
     /// Processes started again.
-    pub restarts: u64,
+    restarts = "restarts",
     /// Processes frozen.
-    pub pauses: u64,
+    pauses = "pauses",
+    /// Processes made slow.
+    slowdowns = "slowdowns",
+    /// Clocks that jumped ahead.
+    clock_jumps = "clock jumps",
     /// Connections broken under a running process at each end.
-    pub resets: u64,
+    resets = "resets",
     /// Partitions made.
-    pub partitions: u64,
-    /// Messages that a partition held.
-    pub held_messages: u64,
+    partitions = "partitions",
+    /// Connections that stood still while others passed.
+    stalls = "stalls",
+    /// Connections given up by their sender while what it had sent was still under way, and arrived.
+    zombies = "zombies",
+    /// Conversations that came again.
+    replays = "replays",
+    /// Records and requests that came again.
+    repeats = "repeats",
+    /// Messages that a partition or a stall held.
+    held_messages = "held messages",
     /// Messages lost with their connection.
-    pub dropped_messages: u64,
+    dropped_messages = "dropped messages",
     /// Frames with a bit flipped under way.
-    pub corrupted_frames: u64,
+    corrupted_frames = "corrupted frames",
     /// Bits flipped at rest, and sectors made unreadable.
-    pub bit_flips: u64,
+    bit_flips = "bit flips",
+    /// Sectors that were written to the wrong place.
+    misdirected_writes = "misdirected writes",
     /// Disk operations that failed.
-    pub io_errors: u64,
+    io_errors = "I/O errors",
+    /// Syncs that hung.
+    stuck_syncs = "stuck syncs",
     /// Unsynced writes that a power cut dropped.
-    pub writes_lost: u64,
+    writes_lost = "writes lost",
     /// Unsynced writes of which a power cut kept some sectors.
-    pub writes_torn: u64,
+    writes_torn = "writes torn",
     /// Unsynced changes of names that a power cut dropped.
-    pub names_lost: u64,
+    names_lost = "names lost",
     /// Volumes emptied.
-    pub wipes: u64,
-}
-
-impl FaultCounts {
-    /// Name and value of each, for summaries.
-    pub fn list(&self) -> [(&'static str, u64); 15] {
-        [
-            ("kills", self.kills),
-            ("power cuts", self.power_cuts),
-            ("restarts", self.restarts),
-            ("pauses", self.pauses),
-            ("resets", self.resets),
-            ("partitions", self.partitions),
-            ("held messages", self.held_messages),
-            ("dropped messages", self.dropped_messages),
-            ("corrupted frames", self.corrupted_frames),
-            ("bit flips", self.bit_flips),
-            ("I/O errors", self.io_errors),
-            ("writes lost", self.writes_lost),
-            ("writes torn", self.writes_torn),
-            ("names lost", self.names_lost),
-            ("wipes", self.wipes),
-        ]
-    }
-}
-
-impl std::ops::AddAssign for FaultCounts {
-    fn add_assign(&mut self, other: FaultCounts) {
-        self.kills += other.kills;
-        self.power_cuts += other.power_cuts;
-        self.restarts += other.restarts;
-        self.pauses += other.pauses;
-        self.resets += other.resets;
-        self.partitions += other.partitions;
-        self.held_messages += other.held_messages;
-        self.dropped_messages += other.dropped_messages;
-        self.corrupted_frames += other.corrupted_frames;
-        self.bit_flips += other.bit_flips;
-        self.io_errors += other.io_errors;
-        self.writes_lost += other.writes_lost;
-        self.writes_torn += other.writes_torn;
-        self.names_lost += other.names_lost;
-        self.wipes += other.wipes;
-    }
+    wipes = "wipes",
 }

@@ -33,6 +33,11 @@ pub(crate) async fn pump(world: World) {
             }
             while let Some(event) = state.events.due(now) {
                 state.happen(now, event);
+                if !state.doomed.is_empty() {
+                    drop(state);
+                    world.crash_doomed();
+                    state = world.lock();
+                }
             }
             let next = state.events.next_at();
             state.events.pump = Some(context.waker().clone());
@@ -79,6 +84,13 @@ impl State {
         let mut hands = Hands { rng: &mut node.disk_rng, counts: &mut self.faults, sync_lost: false };
         let result = disk.execute(under_way.request, under_way.mark, &mut hands);
         let sync_lost = hands.sync_lost;
+        if let Some((left, power)) = &mut node.doom {
+            *left -= 1;
+            if *left == 0 {
+                self.doomed.push((ix, *power));
+                node.doom = None;
+            }
+        }
         node.deliver(Item::Disk { op: under_way.op, result, begun: under_way.begun });
         if sync_lost {
             self.record_sync_loss(now, ix, volume);

@@ -34,6 +34,7 @@ pub struct Cluster {
 struct Memory {
     last_grant: Option<Grant>,
     cued: Option<String>,
+    cued_chunk: Option<ChunkId>,
     power_cuts: BTreeMap<String, Time>,
     disk_errors: BTreeSet<String>,
 }
@@ -116,6 +117,12 @@ impl Cluster {
         (0..self.shape.servers.len()).map(server_name).collect()
     }
 
+    /// Names of the chunkservers in a rack.
+    pub fn servers_of_rack(&self, rack: &str) -> Vec<String> {
+        let servers = self.shape.servers.iter().enumerate();
+        servers.filter(|(_, server)| server.rack == rack).map(|(i, _)| server_name(i)).collect()
+    }
+
     /// Names of all nodes: the master, then chunkservers, then clients.
     pub fn node_names(&self) -> Vec<String> {
         let clients = (0..self.shape.clients).map(client_name);
@@ -182,8 +189,14 @@ impl Cluster {
         lock(&self.memory).power_cuts.get(node).copied()
     }
 
-    pub(crate) fn note_cued(&self, node: String) {
-        lock(&self.memory).cued = Some(node);
+    pub(crate) fn note_cued(&self, node: String, chunk: Option<ChunkId>) {
+        let mut memory = lock(&self.memory);
+        (memory.cued, memory.cued_chunk) = (Some(node), chunk);
+    }
+
+    /// The chunk that the cue was about which a strike waited for.
+    pub(crate) fn cued_chunk(&self) -> Option<ChunkId> {
+        lock(&self.memory).cued_chunk
     }
 
     pub(crate) fn note_disk_errors(&self, node: &str) {

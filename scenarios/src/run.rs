@@ -7,18 +7,15 @@ use cairn_core::time::Span;
 use runtime_sim::{ClientHandle, FaultCounts, TraceMode, World};
 use serde::Serialize;
 
-use crate::checker::{ack_durability, convergence, digest, namespace, versions};
+use crate::checker::{ack_durability, commits, convergence, digest, namespace, versions};
 use crate::cluster::{self, Cluster, MASTER};
-use crate::nemesis::{self, Stagehand, Undo};
-use crate::plan::{Plan, Strike};
+use crate::nemesis;
+use crate::plan::Plan;
 use crate::violation::{Violation, Violations};
 use crate::workload::generate::Step;
 use crate::workload::model::Model;
 use crate::workload::operation::Outcome;
 use crate::workload::perform::perform;
-
-/// A strike that waits for a cue waits so long.
-const CUE_WITHIN: Duration = Duration::from_secs(1);
 
 /// A blank cluster must serve within this time.
 const START_WITHIN: Span = Span::from_ms(30_000);
@@ -90,6 +87,7 @@ pub fn run(plan: &Plan, defects: Defects, trace: TraceMode) -> Report {
 async fn story(world: World, plan: Plan, defects: Defects, violations: Violations) -> Figures {
     let cluster = Cluster::start(&world, &plan.shape, defects);
     ack_durability::watch(&cluster, &violations);
+    commits::watch(&cluster, &violations);
     digest::watch(&cluster, &violations);
     versions::watch(&cluster, &violations);
     if !cluster.until_ready(START_WITHIN).await {
@@ -105,7 +103,7 @@ async fn story(world: World, plan: Plan, defects: Defects, violations: Violation
             world.spawn(user(world.clone(), client, steps.clone(), violations.clone()))
         })
         .collect();
-    storm(&cluster, &plan.strikes, plan.chaos_ms).await;
+    nemesis::storm(&cluster, &plan.strikes, plan.chaos_ms).await;
     nemesis::heal(&cluster);
     world.note("healed");
     let mut figures = Figures::default();
@@ -170,44 +168,6 @@ async fn user(
         }
     }
     (model, figures)
-}
-
-/// Strikes as planned until the time is over. What lasts longer is left to the healing.
-async fn storm(cluster: &Cluster, strikes: &[Strike], chaos_ms: u64) {
-    let world = &cluster.world;
-    let stagehand = Stagehand::watch(world);
-    let start = world.now();
-    let mut ends: Vec<(u64, Undo)> = Vec::new();
-    let mut next = 0;
-    loop {
-        let strike_at = strikes.get(next).map_or(u64::MAX, |s| s.at_ms);
-        let end_at = ends.iter().map(|(at, _)| *at).min().unwrap_or(u64::MAX);
-        let at = strike_at.min(end_at);
-        if at >= chaos_ms {
-            break;
-        }
-        let passed = world.now().since(start).as_ms();
-        world.sleep(Span::from_ms(at.saturating_sub(passed))).await;
-        if end_at <= strike_at {
-            if let Some(i) = ends.iter().position(|(at, _)| *at == end_at) {
-                ends.remove(i).1.run(cluster);
-            }
-        } else {
-            let strike = &strikes[next];
-            next += 1;
-            if let Some(moment) = strike.cue {
-                let came = madsim::time::timeout(CUE_WITHIN, stagehand.wait(moment.what)).await;
-                let Ok(node) = came else { continue };
-                cluster.note_cued(node);
-                world.sleep(Span(moment.after_us * 1_000)).await;
-            }
-            world.note(format_args!("{:?} for {} ms", strike.fault, strike.for_ms));
-            let at = world.now().since(start).as_ms();
-            ends.push((at + strike.for_ms, strike.fault.strike(cluster)));
-        }
-    }
-    let passed = world.now().since(start).as_ms();
-    world.sleep(Span::from_ms(chaos_ms.saturating_sub(passed))).await;
 }
 
 /// Compares everything that can be read with what may be there.

@@ -119,6 +119,7 @@ impl World {
                 dark: false,
                 life: 0,
                 boot: BootId(rng.u64()),
+                process: ProcessId::default(),
                 clock: boot_clock(&state, now, &mut rng),
                 mailbox: VecDeque::new(),
                 waker: None,
@@ -127,6 +128,7 @@ impl World {
                 volumes: (0..volumes).map(|_| Volume::new(disk)).collect(),
                 under_way: BTreeMap::new(),
                 next_op: 0,
+                doom: None,
                 calls: BTreeMap::new(),
                 dialled: BTreeMap::new(),
                 machine: None,
@@ -163,6 +165,7 @@ impl World {
                 },
                 address: Address(node.name.clone()),
             };
+            node.process = birth.process;
             let (spawn, life) = (node.spawn.take().expect("kept between starts"), node.life);
             let name = node.name.clone();
             state.trace.line(now, "world", format_args!("! {name} starts under {}", birth.boot));
@@ -201,6 +204,29 @@ impl World {
         self.stop(name, true);
     }
 
+    /// The process dies, or its machine loses power, when the `operation`-th of its disk operations from now on (1, 2, …) was
+    /// carried out and before it is told so. Forgotten if it ends before in another way.
+    pub fn crash_at_operation(&self, name: &str, operation: u64, power: bool) {
+        let mut state = self.lock();
+        let node = state.node(name);
+        if node.runs() {
+            node.doom = Some((operation.max(1), power));
+        }
+    }
+
+    /// Ends those whose disk operation came.
+    pub(crate) fn crash_doomed(&self) {
+        let doomed = std::mem::take(&mut self.lock().doomed);
+        for (ix, power) in doomed {
+            let name = {
+                let mut state = self.lock();
+                state.faults.crash_points += 1;
+                state.nodes[usize::from(ix)].name.clone()
+            };
+            self.stop(&name, power);
+        }
+    }
+
     fn stop(&self, name: &str, power: bool) {
         let now = self.now();
         let mut guard = self.lock();
@@ -233,6 +259,7 @@ impl World {
         let (ix, madsim) = {
             let mut state = self.lock();
             let ix = state.ix(name);
+            state.nodes[usize::from(ix)].doom = None;
             if state.nodes[usize::from(ix)].runs() {
                 return;
             }

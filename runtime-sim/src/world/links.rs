@@ -1,5 +1,8 @@
 //! Faults of the network. See the header of `network.rs` for what they do.
 
+use cairn_core::id::ChunkId;
+use cairn_core::time::Span;
+
 use super::{State, World};
 use crate::node::NodeIx;
 use crate::options::Link;
@@ -67,6 +70,8 @@ impl World {
         state.network.corrupt_next.clear();
         state.network.default_link.corrupt_per_million = 0;
         state.network.default_link.loss_per_million = 0;
+        state.network.default_link.repeat_per_million = 0;
+        state.end_stalls(None);
         state.release_held(now);
     }
 
@@ -77,6 +82,73 @@ impl World {
         state.trace.line(now, "world", format_args!("! reset {a} - {b}"));
         let (a, b) = (state.ix(a), state.ix(b));
         state.reset(now, a, b);
+    }
+
+    /// What `from` sends over the connections that it has with `to` stands still until [`World::end_stall`]; new connections
+    /// pass.
+    pub fn stall(&self, from: &str, to: &str) {
+        let now = self.now();
+        let mut state = self.lock();
+        state.trace.line(now, "world", format_args!("! {from} -> {to} stands still"));
+        let (from, to) = (state.ix(from), state.ix(to));
+        state.stall(from, to);
+    }
+
+    /// What stood still arrives.
+    pub fn end_stall(&self, from: &str, to: &str) {
+        let now = self.now();
+        let mut state = self.lock();
+        state.trace.line(now, "world", format_args!("! {from} -> {to} goes on"));
+        let pair = (state.ix(from), state.ix(to));
+        state.end_stalls(Some(pair));
+        state.release_held(now);
+    }
+
+    /// `from` loses its connections with `to`; what it sent over them still arrives, and only then does `to` lose them.
+    pub fn abandon_connections(&self, from: &str, to: &str) {
+        let now = self.now();
+        let mut state = self.lock();
+        state.trace.line(now, "world", format_args!("! {from} gives up its connections with {to}"));
+        let (from, to) = (state.ix(from), state.ix(to));
+        state.abandon(now, from, to);
+    }
+
+    /// Says to `to` again how a chunk was opened, with its first `records` records, over a connection of its own that ends
+    /// after `linger` and carries no answers: the chunk opened there latest, or the `back`-th before it, or `chunk`. False if
+    /// no such thing is remembered.
+    pub fn replay_writer(
+        &self,
+        to: &str,
+        chunk: Option<ChunkId>,
+        back: usize,
+        records: usize,
+        linger: Span,
+    ) -> bool {
+        let now = self.now();
+        let mut state = self.lock();
+        let ix = state.ix(to);
+        let Some((from, chunk, said)) = state.replay(now, ix, chunk, back, records, linger) else {
+            return false;
+        };
+        let from = state.nodes[usize::from(from)].name.clone();
+        state.trace.line(
+            now,
+            "world",
+            format_args!("! {to} hears {said} messages of {from} on {chunk} again"),
+        );
+        true
+    }
+
+    /// Asks the master `to` again for the change that was asked for latest, or the `back`-th before it; the answer goes
+    /// nowhere. False if none is remembered.
+    pub fn repeat_request(&self, to: &str, back: usize) -> bool {
+        let now = self.now();
+        let mut state = self.lock();
+        let ix = state.ix(to);
+        let Some((from, request)) = state.repeat_request(now, ix, back) else { return false };
+        let from = state.nodes[usize::from(from)].name.clone();
+        state.trace.line(now, "world", format_args!("! {to} hears {request} of {from} again"));
+        true
     }
 
     /// Sets one direction's properties.

@@ -19,7 +19,7 @@ use cairn_core::id::CallId;
 use cairn_core::rng::Rng;
 use cairn_core::time::{Span, Time};
 use madsim::runtime::{Handle, NodeHandle};
-use madsim::time::TimeHandle;
+use madsim::time::{Instant, Sleep, TimeHandle};
 
 use crate::disk::Damage;
 use crate::event::Events;
@@ -67,7 +67,10 @@ pub(crate) struct State {
     pub(crate) faults: FaultCounts,
     pub(crate) damage: Vec<Damage>,
     pub(crate) watches_messages: bool,
+    pub(crate) watches_sends: bool,
     pub(crate) stopping: bool,
+    /// Nodes whose disk operation came at which they die, and whether their power goes too.
+    pub(crate) doomed: Vec<(NodeIx, bool)>,
     next_call: u64,
 }
 
@@ -116,7 +119,9 @@ impl World {
             faults: FaultCounts::default(),
             damage: Vec::new(),
             watches_messages: false,
+            watches_sends: false,
             stopping: false,
+            doomed: Vec::new(),
             next_call: 0,
         };
         World {
@@ -164,6 +169,17 @@ impl World {
     /// Waits in true time, at least a millisecond.
     pub async fn sleep(&self, span: Span) {
         self.inner.time.sleep(Duration::from_nanos(span.0)).await;
+    }
+
+    /// Waits in true time, to the nanosecond.
+    pub async fn sleep_exactly(&self, span: Span) {
+        if span.0 > 0 {
+            let until = Instant::now() + Duration::from_nanos(span.0);
+            let mut sleep = Box::pin(self.inner.time.sleep(Duration::ZERO));
+            // `sleep` rounds up to a millisecond; `reset` does not.
+            Sleep::reset(sleep.as_mut(), until);
+            sleep.await;
+        }
     }
 
     /// Waits until `condition` holds, looking every 10 ms; false if it did not `within` that time.
@@ -246,6 +262,7 @@ impl World {
             let mut state = self.lock();
             state.stopping = true;
             state.watches_messages = false;
+            state.watches_sends = false;
             state.events.clear();
             state.network.connections.clear();
             for node in &mut state.nodes {

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use cairn_core::chunkserver::Chunkserver;
+use cairn_core::id::{Peer, ProcessId};
 use cairn_core::master::Master;
 use cairn_core::message::Message;
 use cairn_core::time::Time;
@@ -14,6 +15,7 @@ use crate::held::Held;
 use crate::node::NodeIx;
 
 type MachineWatch = Box<dyn FnMut(Time, &str, &dyn Any) + Send>;
+type SendWatch = Box<dyn FnMut(Time, &str, ProcessId, &Peer, &Message) + Send>;
 type MessageWatch = Box<dyn FnMut(Time, &str, &str, &Message) + Send>;
 
 /// All observers. They may use the world, except for [`World::inspect`] of the machine they are shown.
@@ -21,6 +23,7 @@ type MessageWatch = Box<dyn FnMut(Time, &str, &str, &Message) + Send>;
 pub(super) struct Observers {
     machines: Vec<(TypeId, MachineWatch)>,
     messages: Vec<MessageWatch>,
+    sends: Vec<SendWatch>,
 }
 
 impl World {
@@ -53,6 +56,14 @@ impl World {
         self.lock().watches_messages = true;
     }
 
+    /// Shows each message as it is sent, whether or not it arrives: true time, sender, its process, and to whom.
+    pub fn observe_sends(&self, watch: impl FnMut(Time, &str, ProcessId, &Peer, &Message) + Send + 'static) {
+        let mut observers = self.inner.observers.lock().unwrap_or_else(PoisonError::into_inner);
+        observers.sends.push(Box::new(watch));
+        drop(observers);
+        self.lock().watches_sends = true;
+    }
+
     /// Looks at a machine between two inputs; `None` if it does not run or is not an `M`.
     pub fn inspect<M: Send + 'static, R>(&self, name: &str, look: impl FnOnce(&M) -> R) -> Option<R> {
         let machine: Arc<dyn Any + Send + Sync> = self.lock().node(name).machine.clone()?;
@@ -75,6 +86,13 @@ impl World {
         let mut observers = self.inner.observers.lock().unwrap_or_else(PoisonError::into_inner);
         for watch in &mut observers.messages {
             watch(now, from, to, message);
+        }
+    }
+
+    pub(crate) fn show_send(&self, now: Time, from: &str, process: ProcessId, to: &Peer, message: &Message) {
+        let mut observers = self.inner.observers.lock().unwrap_or_else(PoisonError::into_inner);
+        for watch in &mut observers.sends {
+            watch(now, from, process, to, message);
         }
     }
 }

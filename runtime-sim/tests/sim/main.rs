@@ -2,6 +2,7 @@
 #![allow(missing_docs, unreachable_pub)]
 
 mod disk;
+mod hostile;
 mod network;
 mod record;
 mod runs;

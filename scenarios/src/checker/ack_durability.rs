@@ -49,7 +49,7 @@ pub fn watch(cluster: &Cluster, violations: &Violations) {
             memory.settled.insert(*chunk);
         }
         Message::Append(AppendMessage::Committed { chunk, version, end, .. }) if to.starts_with("client") => {
-            if memory.settled.contains(chunk) {
+            if *end == 0 || memory.settled.contains(chunk) {
                 return;
             }
             if let Some(grant) = memory.grants.get(&(*chunk, *version))

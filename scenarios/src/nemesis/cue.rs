@@ -1,10 +1,12 @@
 //! Moments that a strike can wait for: the narrow gaps between a message and what must be durable before its answer.
 
+use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 
-use cairn_core::message::{AppendMessage, MasterRequest, Message, ToServer};
+use cairn_core::id::ChunkId;
+use cairn_core::message::{AppendMessage, FromServer, MasterReply, MasterRequest, Message, ToServer};
 use runtime_sim::World;
 use serde::{Deserialize, Serialize};
 
@@ -26,28 +28,53 @@ pub enum Cue {
     Copy,
     /// The master gets a change of the namespace.
     Change,
+    /// A client gets leave to write a chunk.
+    Grant,
+    /// A client is told that bytes are committed.
+    Committed,
+    /// A chunkserver is told to complete a shorter replica.
+    Complete,
 }
 
 impl Cue {
     /// All of them.
-    pub const EACH: [Cue; 7] =
-        [Cue::Open, Cue::Data, Cue::Fence, Cue::Vote, Cue::Seal, Cue::Copy, Cue::Change];
+    pub const EACH: [Cue; 10] = [
+        Cue::Open,
+        Cue::Data,
+        Cue::Fence,
+        Cue::Vote,
+        Cue::Seal,
+        Cue::Copy,
+        Cue::Change,
+        Cue::Grant,
+        Cue::Committed,
+        Cue::Complete,
+    ];
 
-    fn is(self, message: &Message) -> bool {
+    /// Whether a message is the cue, and which chunk it is about.
+    fn is(self, message: &Message) -> Option<Option<ChunkId>> {
         match (self, message) {
-            (Cue::Open, Message::Append(AppendMessage::Open { .. }))
-            | (Cue::Data, Message::Append(AppendMessage::Data { .. }))
-            | (Cue::Fence, Message::ToServer(ToServer::Fence { .. }))
-            | (Cue::Seal, Message::ToServer(ToServer::Seal { .. }))
-            | (Cue::Copy, Message::ToServer(ToServer::Copy { .. }))
-            | (Cue::Vote, Message::FromServer(cairn_core::message::FromServer::Vote { .. })) => true,
-            (Cue::Change, Message::MasterRequest { body, .. }) => {
-                body.is_change() && !matches!(body, MasterRequest::AbortUpload { .. })
+            (Cue::Open, Message::Append(AppendMessage::Open { grant, .. }))
+            | (Cue::Grant, Message::MasterReply { result: Ok(MasterReply::Grant(grant)), .. }) => {
+                Some(Some(grant.chunk))
             }
-            _ => false,
+            (Cue::Data, Message::Append(AppendMessage::Data { chunk, .. }))
+            | (Cue::Committed, Message::Append(AppendMessage::Committed { chunk, .. }))
+            | (Cue::Fence, Message::ToServer(ToServer::Fence { chunk, .. }))
+            | (Cue::Complete, Message::ToServer(ToServer::Complete { chunk, .. }))
+            | (Cue::Vote, Message::FromServer(FromServer::Vote { chunk, .. })) => Some(Some(*chunk)),
+            (Cue::Seal, Message::ToServer(ToServer::Seal { sealed, .. }))
+            | (Cue::Copy, Message::ToServer(ToServer::Copy { sealed, .. })) => Some(Some(sealed.chunk)),
+            (Cue::Change, Message::MasterRequest { body, .. }) => {
+                (body.is_change() && !matches!(body, MasterRequest::AbortUpload { .. })).then_some(None)
+            }
+            _ => None,
         }
     }
 }
+
+/// Where a cue came, and which chunk it was about.
+pub(crate) type Came = (String, Option<ChunkId>);
 
 /// Sees cues as they come.
 #[derive(Clone, Debug, Default)]
@@ -55,9 +82,24 @@ pub struct Stagehand(Arc<Mutex<Waiting>>);
 
 #[derive(Debug, Default)]
 struct Waiting {
-    cue: Option<Cue>,
-    came_to: Option<String>,
+    next: u64,
+    all: BTreeMap<u64, Wait>,
+}
+
+#[derive(Debug)]
+struct Wait {
+    cue: Cue,
+    came: Option<Came>,
     waker: Option<Waker>,
+}
+
+/// A place in the waiting room: left when it is dropped.
+struct Ticket<'a>(&'a Stagehand, u64);
+
+impl Drop for Ticket<'_> {
+    fn drop(&mut self) {
+        self.0.lock().all.remove(&self.1);
+    }
 }
 
 impl Stagehand {
@@ -66,29 +108,34 @@ impl Stagehand {
         let hand = Stagehand::default();
         let seen = hand.clone();
         world.observe_messages(move |_, _, to, message| {
-            let mut waiting = seen.lock();
-            if waiting.came_to.is_none() && waiting.cue.is_some_and(|cue| cue.is(message)) {
-                waiting.came_to = Some(to.to_owned());
-                if let Some(waker) = waiting.waker.take() {
-                    waker.wake();
+            for wait in seen.lock().all.values_mut().filter(|wait| wait.came.is_none()) {
+                if let Some(chunk) = wait.cue.is(message) {
+                    wait.came = Some((to.to_owned(), chunk));
+                    if let Some(waker) = wait.waker.take() {
+                        waker.wake();
+                    }
                 }
             }
         });
         hand
     }
 
-    /// Waits for a cue; the node to which it came.
-    pub async fn wait(&self, cue: Cue) -> String {
-        *self.lock() = Waiting { cue: Some(cue), ..Waiting::default() };
+    /// Waits for a cue; where it came, and the chunk that it was about.
+    pub(crate) async fn wait(&self, cue: Cue) -> Came {
+        let ticket = {
+            let mut waiting = self.lock();
+            waiting.next += 1;
+            let number = waiting.next;
+            waiting.all.insert(number, Wait { cue, came: None, waker: None });
+            Ticket(self, number)
+        };
         poll_fn(|context| {
             let mut waiting = self.lock();
-            match waiting.came_to.take() {
-                Some(node) => {
-                    waiting.cue = None;
-                    Poll::Ready(node)
-                }
+            let Some(wait) = waiting.all.get_mut(&ticket.1) else { return Poll::Pending };
+            match wait.came.take() {
+                Some(came) => Poll::Ready(came),
                 None => {
-                    waiting.waker = Some(context.waker().clone());
+                    wait.waker = Some(context.waker().clone());
                     Poll::Pending
                 }
             }

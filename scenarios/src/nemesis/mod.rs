@@ -2,11 +2,14 @@
 
 mod cue;
 mod disk;
+mod hostile;
 mod network;
 mod process;
 mod rot;
+mod storm;
 
 pub use cue::{Cue, Stagehand};
+pub(crate) use storm::storm;
 
 use serde::{Deserialize, Serialize};
 
@@ -91,6 +94,64 @@ pub enum Fault {
         /// How many.
         per_million: u32,
     },
+    /// What one node sends another over the connections that they have stands still; new connections pass.
+    Stall {
+        /// Who sends.
+        target: Target,
+        /// Who does not hear.
+        other: Target,
+    },
+    /// As a stall; after a while the sender loses the connections, and may dial anew. At the end all that it had sent still
+    /// arrives.
+    Zombie {
+        /// Who sends.
+        target: Target,
+        /// Who hears late.
+        other: Target,
+        /// When the sender gives up, in milliseconds.
+        after_ms: u64,
+    },
+    /// How a chunk was opened is said to a server again, over a new connection without answers: of the cue's chunk, if the
+    /// cue is the target, else of one of the latest chunks opened there.
+    Replay {
+        /// Who hears it.
+        target: Target,
+        /// How many chunks further back than the latest.
+        back: usize,
+        /// How many records are said again too.
+        records: usize,
+        /// How long that connection stands afterwards, in milliseconds.
+        linger_ms: u64,
+    },
+    /// The master is asked again for a change that it was asked for; nobody waits for the answer.
+    RepeatCall {
+        /// How many changes further back than the latest.
+        back: usize,
+    },
+    /// Records to and from a node are said twice in a row.
+    Repeats {
+        /// Whose.
+        target: Target,
+        /// How many.
+        per_million: u32,
+    },
+    /// The process dies, or its machine loses power, when one of its next disk operations is carried out and before it is
+    /// told so; it is started again at the end.
+    CrashPoint {
+        /// Whose.
+        target: Target,
+        /// Which of the disk operations that end from now on: 1, 2, …
+        operation: u64,
+        /// Whether the power goes too.
+        power: bool,
+    },
+    /// Processes of many die at once, or lose power, and are started again at the end.
+    Outage {
+        /// Only the servers of this rack; `None`: everyone, the master and clients too.
+        rack: Option<String>,
+        /// Whether the power goes too.
+        power: bool,
+    },
     /// Bits of chunk files rot, at once.
     Flip {
         /// Whose.
@@ -135,16 +196,19 @@ pub enum Fault {
     },
 }
 
-impl Fault {
-    /// Who is struck first of all. A split strikes everybody: the master stands for them.
-    pub fn target(&self) -> &Target {
-        match self {
+/// Everyone whom a fault names, as references of its own kind.
+macro_rules! named {
+    ($fault:expr) => {
+        match $fault {
+            Fault::Reset { target, other }
+            | Fault::Stall { target, other }
+            | Fault::Zombie { target, other, .. } => vec![target, other],
+            Fault::Split { .. } | Fault::RepeatCall { .. } | Fault::Outage { .. } => Vec::new(),
             Fault::Kill { target }
             | Fault::PowerCut { target }
             | Fault::Pause { target }
             | Fault::Drift { target, .. }
             | Fault::Isolate { target }
-            | Fault::Reset { target, .. }
             | Fault::BadLink { target, .. }
             | Fault::Garble { target, .. }
             | Fault::Flip { target, .. }
@@ -152,46 +216,37 @@ impl Fault {
             | Fault::Wipe { target, .. }
             | Fault::DiskErrors { target, .. }
             | Fault::FullDisk { target }
-            | Fault::SlowDisk { target, .. } => target,
-            Fault::Split { .. } => &Target::Master,
+            | Fault::SlowDisk { target, .. }
+            | Fault::Replay { target, .. }
+            | Fault::Repeats { target, .. }
+            | Fault::CrashPoint { target, .. } => vec![target],
         }
+    };
+}
+
+impl Fault {
+    /// Who is struck first of all. What strikes everybody has the master stand for them.
+    pub fn target(&self) -> &Target {
+        self.targets().first().copied().unwrap_or(&Target::Master)
     }
 
     /// Everyone who is named.
     pub fn targets(&self) -> Vec<&Target> {
-        match self {
-            Fault::Reset { target, other } => vec![target, other],
-            Fault::Split { .. } => Vec::new(),
-            fault => vec![fault.target()],
-        }
+        named!(self)
     }
 
     /// The same, to be changed.
     pub fn targets_mut(&mut self) -> Vec<&mut Target> {
-        match self {
-            Fault::Reset { target, other } => vec![target, other],
-            Fault::Split { .. } => Vec::new(),
-            Fault::Kill { target }
-            | Fault::PowerCut { target }
-            | Fault::Pause { target }
-            | Fault::Drift { target, .. }
-            | Fault::Isolate { target }
-            | Fault::BadLink { target, .. }
-            | Fault::Garble { target, .. }
-            | Fault::Flip { target, .. }
-            | Fault::BadSector { target }
-            | Fault::Wipe { target, .. }
-            | Fault::DiskErrors { target, .. }
-            | Fault::FullDisk { target }
-            | Fault::SlowDisk { target, .. } => vec![target],
-        }
+        named!(self)
     }
 
     /// Whether a server may lose bytes that count towards a quorum. `relaxed`: page caches count.
     pub fn loses_data(&self, relaxed: bool) -> bool {
         match self {
             Fault::Flip { .. } | Fault::BadSector { .. } | Fault::Wipe { .. } => true,
-            Fault::PowerCut { target } => relaxed && *target != Target::Master,
+            Fault::PowerCut { target } | Fault::CrashPoint { target, power: true, .. } => {
+                relaxed && *target != Target::Master
+            }
             Fault::DiskErrors { .. } => relaxed,
             _ => false,
         }
@@ -200,9 +255,17 @@ impl Fault {
     /// Begins it. Returns what has to be done at its end.
     pub(crate) fn strike(&self, cluster: &Cluster) -> Undo {
         match self {
-            Fault::Kill { .. } | Fault::PowerCut { .. } | Fault::Pause { .. } | Fault::Drift { .. } => {
-                process::strike(self, cluster)
-            }
+            Fault::Kill { .. }
+            | Fault::PowerCut { .. }
+            | Fault::Pause { .. }
+            | Fault::Drift { .. }
+            | Fault::CrashPoint { .. }
+            | Fault::Outage { .. } => process::strike(self, cluster),
+            Fault::Stall { .. }
+            | Fault::Zombie { .. }
+            | Fault::Replay { .. }
+            | Fault::RepeatCall { .. }
+            | Fault::Repeats { .. } => hostile::strike(self, cluster),
             Fault::Split { .. }
             | Fault::Isolate { .. }
             | Fault::Reset { .. }
@@ -220,9 +283,10 @@ impl Fault {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Undo {
     Nothing,
-    Restart(String),
+    Restart(Vec<String>),
     Resume(String),
     Heal(Vec<String>, Vec<String>),
+    EndStall(String, String),
     Links(String),
     Disks(String),
 }
@@ -231,7 +295,8 @@ impl Undo {
     pub(crate) fn run(self, cluster: &Cluster) {
         match self {
             Undo::Nothing => {}
-            Undo::Restart(node) => cluster.world.restart(&node),
+            Undo::Restart(nodes) => nodes.iter().for_each(|node| cluster.world.restart(node)),
+            Undo::EndStall(from, to) => cluster.world.end_stall(&from, &to),
             Undo::Resume(node) => cluster.world.resume(&node),
             Undo::Heal(a, b) => cluster.world.heal(&a, &b),
             Undo::Links(node) => network::restore_links(cluster, &node),

@@ -52,7 +52,7 @@ pub(super) fn restore_links(cluster: &Cluster, node: &str) {
     set_links(cluster, node, cluster.link);
 }
 
-fn set_links(cluster: &Cluster, node: &str, link: Link) {
+pub(super) fn set_links(cluster: &Cluster, node: &str, link: Link) {
     for other in cluster.node_names() {
         if other != node {
             cluster.world.set_link(node, &other, link);

@@ -4,12 +4,22 @@ use super::{Fault, Undo};
 use crate::cluster::Cluster;
 
 pub(super) fn strike(fault: &Fault, cluster: &Cluster) -> Undo {
+    if let Fault::Outage { rack, power } = fault {
+        return outage(cluster, rack.as_deref(), *power);
+    }
     let node = cluster.resolve(fault.target());
     match fault {
+        Fault::CrashPoint { operation, power, .. } => {
+            if *power {
+                cluster.note_power_cut(&node);
+            }
+            cluster.world.crash_at_operation(&node, *operation, *power);
+            Undo::Restart(vec![node])
+        }
         Fault::PowerCut { .. } => {
             cluster.note_power_cut(&node);
             cluster.world.power_cut(&node);
-            Undo::Restart(node)
+            Undo::Restart(vec![node])
         }
         Fault::Pause { .. } => {
             cluster.world.pause(&node);
@@ -21,7 +31,23 @@ pub(super) fn strike(fault: &Fault, cluster: &Cluster) -> Undo {
         }
         _ => {
             cluster.world.kill(&node);
-            Undo::Restart(node)
+            Undo::Restart(vec![node])
         }
     }
+}
+
+fn outage(cluster: &Cluster, rack: Option<&str>, power: bool) -> Undo {
+    let nodes = match rack {
+        Some(rack) => cluster.servers_of_rack(rack),
+        None => cluster.node_names(),
+    };
+    for node in &nodes {
+        if power {
+            cluster.note_power_cut(node);
+            cluster.world.power_cut(node);
+        } else {
+            cluster.world.kill(node);
+        }
+    }
+    Undo::Restart(nodes)
 }

@@ -33,7 +33,7 @@ pub(super) fn strike(fault: &Fault, cluster: &Cluster) -> Undo {
         Fault::Wipe { volume, .. } => {
             world.kill(&node);
             world.wipe_volume(&node, volume % cluster.volumes(&node).max(1));
-            Undo::Restart(node)
+            Undo::Restart(vec![node])
         }
         _ => Undo::Nothing,
     }

@@ -1,0 +1,335 @@
+//! What each kind of trouble is drawn as: one strike, or a few that belong together.
+
+use cairn_core::rng::Rng;
+
+use crate::nemesis::{Cue, Fault, Target};
+use crate::plan::{Moment, Strike};
+use crate::shape::Shape;
+
+/// A kind of trouble.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Kill,
+    KillClient,
+    CrashPoint,
+    CrashLoop,
+    RollingRestart,
+    Pause,
+    PowerCut,
+    PowerPoint,
+    Outage,
+    Split,
+    Isolate,
+    OneWay,
+    Reset,
+    BadLink,
+    Garble,
+    Swizzle,
+    Stall,
+    Zombie,
+    LateOpen,
+    Replay,
+    RepeatCall,
+    Repeats,
+    Flip,
+    BadSector,
+    Wipe,
+    DiskErrors,
+    FullDisk,
+    SlowDisk,
+    Drift,
+}
+
+impl Kind {
+    pub(super) const EACH: [Kind; 29] = [
+        Kind::Kill,
+        Kind::KillClient,
+        Kind::CrashPoint,
+        Kind::CrashLoop,
+        Kind::RollingRestart,
+        Kind::Pause,
+        Kind::PowerCut,
+        Kind::PowerPoint,
+        Kind::Outage,
+        Kind::Split,
+        Kind::Isolate,
+        Kind::OneWay,
+        Kind::Reset,
+        Kind::BadLink,
+        Kind::Garble,
+        Kind::Swizzle,
+        Kind::Stall,
+        Kind::Zombie,
+        Kind::LateOpen,
+        Kind::Replay,
+        Kind::RepeatCall,
+        Kind::Repeats,
+        Kind::Flip,
+        Kind::BadSector,
+        Kind::Wipe,
+        Kind::DiskErrors,
+        Kind::FullDisk,
+        Kind::SlowDisk,
+        Kind::Drift,
+    ];
+}
+
+/// From what strikes are drawn.
+pub(super) struct Draw<'a> {
+    pub(super) rng: &'a mut Rng,
+    pub(super) shape: &'a Shape,
+    /// The one server that may lose what it holds.
+    pub(super) victim: Option<&'a Target>,
+    pub(super) at_ms: u64,
+}
+
+impl Draw<'_> {
+    /// Strikes of this kind that the cluster must survive; none if there are none.
+    pub(super) fn strikes(mut self, kind: Kind) -> Vec<Strike> {
+        match kind {
+            Kind::CrashLoop => self.crash_loop(),
+            Kind::RollingRestart => self.rolling_restart(),
+            Kind::Swizzle => self.swizzle(),
+            Kind::LateOpen => self.late_open(),
+            Kind::Replay => self.replay(),
+            kind => self.single(kind).into_iter().collect(),
+        }
+    }
+
+    fn strike(&self, after_ms: u64, for_ms: u64, fault: Fault) -> Strike {
+        Strike { at_ms: self.at_ms + after_ms, cue: None, for_ms, fault }
+    }
+
+    fn duration(&mut self) -> u64 {
+        let longest = if self.rng.chance(1, 5) { 6_000 } else { 1_200 };
+        20 + self.rng.below(longest)
+    }
+
+    fn moment(&mut self, cues: &[Cue]) -> Option<Moment> {
+        let what = *self.rng.pick(cues)?;
+        let after_us = self.rng.below(400) * u64::from(self.shape.disk_slow_factor);
+        Some(Moment { what, after_us })
+    }
+
+    fn single(&mut self, kind: Kind) -> Option<Strike> {
+        let cued = self.cued(kind);
+        let (cue, fault) = match cued {
+            Some((cue, fault)) => (Some(cue), fault),
+            None => (None, self.fault(kind)?),
+        };
+        let for_ms = self.duration();
+        Some(Strike { at_ms: self.at_ms, cue, for_ms, fault })
+    }
+
+    /// A third of what ends a process, or cuts it off, waits for a moment at which that hurts.
+    fn cued(&mut self, kind: Kind) -> Option<(Moment, Fault)> {
+        let target = Target::Cued;
+        let relaxed = self.shape.is_relaxed();
+        let fault = match kind {
+            Kind::Kill => Fault::Kill { target },
+            Kind::PowerCut if !relaxed => Fault::PowerCut { target },
+            Kind::CrashPoint => Fault::CrashPoint { target, operation: 1 + self.rng.below(12), power: false },
+            Kind::PowerPoint if !relaxed => {
+                Fault::CrashPoint { target, operation: 1 + self.rng.below(12), power: true }
+            }
+            Kind::Outage => self.outage(),
+            Kind::Isolate => Fault::Isolate { target },
+            _ => return None,
+        };
+        if !self.rng.chance(1, 3) {
+            return None;
+        }
+        Some((self.moment(&Cue::EACH)?, fault))
+    }
+
+    fn server(&mut self) -> Target {
+        Target::Server(self.rng.below(self.shape.servers.len() as u64) as usize)
+    }
+
+    fn client(&mut self) -> Target {
+        Target::Client(self.rng.below(self.shape.clients as u64) as usize)
+    }
+
+    /// Those who hold a chunk that is being written deserve more than their share of trouble.
+    fn holder(&mut self) -> Target {
+        match self.rng.below(4) {
+            0 => Target::Primary,
+            1 => Target::Member(1 + self.rng.below(2) as usize),
+            _ => self.server(),
+        }
+    }
+
+    fn member(&mut self) -> Target {
+        if self.rng.chance(1, 5) { Target::Master } else { self.holder() }
+    }
+
+    fn anyone(&mut self) -> Target {
+        if self.rng.chance(1, 4) { self.client() } else { self.member() }
+    }
+
+    /// Two between whom messages run.
+    fn pair(&mut self) -> (Target, Target) {
+        match self.rng.below(8) {
+            0..=2 => (self.client(), Target::Primary),
+            3 => (Target::Primary, Target::Member(1)),
+            4 => (Target::Member(1), Target::Member(2)),
+            5 => (Target::Member(1), Target::Primary),
+            6 => (self.server(), Target::Master),
+            _ => (Target::Master, self.holder()),
+        }
+    }
+
+    fn outage(&mut self) -> Fault {
+        let racks: Vec<&String> = self.shape.servers.iter().map(|server| &server.rack).collect();
+        let rack =
+            if self.rng.chance(1, 2) { self.rng.pick(&racks).map(|rack| (*rack).clone()) } else { None };
+        Fault::Outage { rack, power: !self.shape.is_relaxed() && self.rng.chance(2, 3) }
+    }
+
+    /// A fault of this kind; `None` if the cluster could not survive one.
+    fn fault(&mut self, kind: Kind) -> Option<Fault> {
+        let relaxed = self.shape.is_relaxed();
+        Some(match kind {
+            Kind::Kill => Fault::Kill { target: self.member() },
+            Kind::KillClient => Fault::Kill { target: self.client() },
+            Kind::CrashPoint => {
+                Fault::CrashPoint { target: self.member(), operation: 1 + self.rng.below(40), power: false }
+            }
+            Kind::Pause => Fault::Pause { target: self.anyone() },
+            Kind::PowerCut if self.rng.chance(1, 4) => Fault::PowerCut { target: Target::Master },
+            Kind::PowerCut if relaxed => Fault::PowerCut { target: self.victim?.clone() },
+            Kind::PowerCut => Fault::PowerCut { target: self.holder() },
+            Kind::PowerPoint => {
+                let target = match self.rng.below(4) {
+                    0 => Target::Master,
+                    _ if relaxed => self.victim?.clone(),
+                    _ => self.holder(),
+                };
+                Fault::CrashPoint { target, operation: 1 + self.rng.below(40), power: true }
+            }
+            Kind::Outage => self.outage(),
+            Kind::Split => Fault::Split { mask: self.rng.u64(), one_way: false },
+            Kind::OneWay => Fault::Split { mask: self.rng.u64(), one_way: true },
+            Kind::Isolate => Fault::Isolate { target: self.anyone() },
+            Kind::Reset => Fault::Reset { target: self.anyone(), other: self.anyone() },
+            Kind::BadLink => Fault::BadLink {
+                target: self.anyone(),
+                latency_us: self.rng.below(80_000),
+                loss_per_million: self.rng.below(100_000) as u32,
+            },
+            Kind::Garble => {
+                Fault::Garble { target: self.anyone(), per_million: self.rng.below(20_000) as u32 }
+            }
+            Kind::Stall => {
+                let (target, other) = self.pair();
+                Fault::Stall { target, other }
+            }
+            Kind::Zombie => {
+                let (target, other) = self.pair();
+                Fault::Zombie { target, other, after_ms: self.rng.below(400) }
+            }
+            Kind::RepeatCall => Fault::RepeatCall { back: self.rng.below(64) as usize },
+            Kind::Repeats => {
+                Fault::Repeats { target: self.anyone(), per_million: self.rng.below(300_000) as u32 }
+            }
+            Kind::Flip => Fault::Flip { target: self.victim?.clone(), bits: 1 + self.rng.below(3) as u32 },
+            Kind::BadSector => Fault::BadSector { target: self.victim?.clone() },
+            Kind::Wipe => Fault::Wipe { target: self.victim?.clone(), volume: self.rng.below(4) as u16 },
+            Kind::DiskErrors => {
+                let target = if relaxed { self.victim?.clone() } else { self.server() };
+                Fault::DiskErrors {
+                    target,
+                    read_per_million: self.rng.below(50_000) as u32,
+                    write_per_million: self.rng.below(20_000) as u32,
+                    sync_per_million: self.rng.below(20_000) as u32,
+                }
+            }
+            Kind::FullDisk => Fault::FullDisk { target: self.server() },
+            Kind::SlowDisk => {
+                Fault::SlowDisk { target: self.member(), factor: 2 + self.rng.below(200) as u32 }
+            }
+            Kind::Drift => Fault::Drift { target: self.anyone(), ppm: self.rng.below(10_000) as i32 - 5_000 },
+            Kind::CrashLoop | Kind::RollingRestart | Kind::Swizzle | Kind::LateOpen | Kind::Replay => {
+                return None;
+            }
+        })
+    }
+
+    /// A process that dies again and again, soon after each start.
+    fn crash_loop(&mut self) -> Vec<Strike> {
+        let target = if self.rng.chance(1, 3) { Target::Master } else { self.server() };
+        let mut after = 0;
+        (0..3 + self.rng.below(6))
+            .map(|_| {
+                let down = 10 + self.rng.below(60);
+                let strike = self.strike(after, down, Fault::Kill { target: target.clone() });
+                after += down + 10 + self.rng.below(250);
+                strike
+            })
+            .collect()
+    }
+
+    /// An operator restarts every server, one after the other.
+    fn rolling_restart(&mut self) -> Vec<Strike> {
+        let pause = 100 + self.rng.below(1_000);
+        let strike = |i| {
+            let target = if i == 0 { Target::Master } else { Target::Server(i - 1) };
+            self.strike(pause * i as u64, 50 + pause / 2, Fault::Kill { target })
+        };
+        (0..=self.shape.servers.len()).map(strike).collect()
+    }
+
+    /// Nodes are cut off one after the other in a random order, and come back in another one.
+    fn swizzle(&mut self) -> Vec<Strike> {
+        let mut nodes: Vec<Target> = (0..self.shape.servers.len()).map(Target::Server).collect();
+        nodes.push(Target::Master);
+        nodes.retain(|_| self.rng.chance(3, 4));
+        self.rng.shuffle(&mut nodes);
+        let mut ends: Vec<u64> = (0..nodes.len()).map(|_| 500 + self.rng.below(2_500)).collect();
+        self.rng.shuffle(&mut ends);
+        let mut after = 0;
+        nodes
+            .into_iter()
+            .zip(ends)
+            .map(|(target, end)| {
+                let strike = self.strike(after, end, Fault::Isolate { target });
+                after += self.rng.below(200);
+                strike
+            })
+            .collect()
+    }
+
+    /// A chunk's opening comes so late that the chunk is fenced before.
+    fn late_open(&mut self) -> Vec<Strike> {
+        let (cue, target, other) = match self.rng.below(3) {
+            0 => (Cue::Open, Target::Cued, Target::Member(1 + self.rng.below(2) as usize)),
+            _ => (Cue::Grant, Target::Cued, Target::Primary),
+        };
+        let fault = if self.rng.chance(1, 2) {
+            Fault::Stall { target, other }
+        } else {
+            Fault::Zombie { target, other, after_ms: self.rng.below(100) }
+        };
+        let for_ms = self.shape.client.append_timeout_ms / 2 + self.rng.below(2_500);
+        vec![Strike { cue: Some(Moment { what: cue, after_us: 0 }), ..self.strike(0, for_ms, fault) }]
+    }
+
+    /// A chunk's opening comes again: at once, after a fence or a seal, or after its server was started again.
+    fn replay(&mut self) -> Vec<Strike> {
+        let (records, linger_ms) = (self.rng.below(9) as usize, self.rng.below(2_000));
+        let back = self.rng.below(3) as usize;
+        if self.rng.chance(1, 2) {
+            let cue = self.moment(&[Cue::Fence, Cue::Vote, Cue::Seal, Cue::Data, Cue::Complete]);
+            let fault = Fault::Replay { target: Target::Cued, back, records, linger_ms };
+            return vec![Strike { cue, ..self.strike(0, 1, fault) }];
+        }
+        let target = self.holder();
+        let again = Fault::Replay { target: target.clone(), back, records, linger_ms };
+        if self.rng.chance(1, 3) {
+            return vec![self.strike(0, 1, again)];
+        }
+        let down = 10 + self.rng.below(100);
+        let registered = self.shape.chunkserver.reconnect_ms * 2 + self.rng.below(500);
+        vec![self.strike(0, down, Fault::Kill { target }), self.strike(down + registered, 1, again)]
+    }
+}

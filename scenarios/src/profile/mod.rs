@@ -1,0 +1,141 @@
+//! Kinds of storms: which faults are drawn, and how often.
+
+mod kind;
+
+use std::fmt;
+use std::str::FromStr;
+
+use cairn_core::rng::Rng;
+use serde::{Deserialize, Serialize};
+
+use self::kind::{Draw, Kind};
+use crate::nemesis::Target;
+use crate::plan::Strike;
+use crate::shape::Shape;
+
+/// A kind of storm.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Profile {
+    /// Nothing goes wrong.
+    Calm,
+    /// Processes die and freeze.
+    Crashes,
+    /// Machines lose power.
+    Power,
+    /// The network splits, resets, slows and garbles.
+    Partitions,
+    /// Messages come late, from connections given up long since, and come again.
+    Late,
+    /// Bits rot and volumes vanish.
+    Flips,
+    /// Disks fail, fill up and crawl.
+    Disk,
+    /// Everything, in a mixture of its own for each seed.
+    #[default]
+    All,
+}
+
+impl Profile {
+    /// All kinds.
+    pub const EACH: [Profile; 8] = [
+        Profile::Calm,
+        Profile::Crashes,
+        Profile::Power,
+        Profile::Partitions,
+        Profile::Late,
+        Profile::Flips,
+        Profile::Disk,
+        Profile::All,
+    ];
+
+    /// Its name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Profile::Calm => "calm",
+            Profile::Crashes => "crashes",
+            Profile::Power => "power",
+            Profile::Partitions => "partitions",
+            Profile::Late => "late",
+            Profile::Flips => "flips",
+            Profile::Disk => "disk",
+            Profile::All => "all",
+        }
+    }
+
+    /// Draws what goes wrong within `chaos_ms`, in order of time.
+    pub fn strikes(self, rng: &mut Rng, shape: &Shape, chaos_ms: u64) -> Vec<Strike> {
+        let victim =
+            (shape.victims_max() > 0).then(|| Target::Server(rng.below(shape.servers.len() as u64) as usize));
+        let kinds = self.kinds(rng);
+        let mean_ms = 400 + rng.below(2_000);
+        let mut strikes = Vec::new();
+        let mut at_ms = rng.below(2_000);
+        while at_ms < chaos_ms && !kinds.is_empty() {
+            let kind = *rng.pick(&kinds).unwrap_or(&Kind::Kill);
+            strikes.extend(Draw { rng, shape, victim: victim.as_ref(), at_ms }.strikes(kind));
+            at_ms += 1 + rng.below(mean_ms * 2);
+        }
+        strikes.retain(|strike| strike.at_ms < chaos_ms);
+        strikes.sort_by_key(|strike| strike.at_ms);
+        strikes
+    }
+
+    fn kinds(self, rng: &mut Rng) -> Vec<Kind> {
+        match self {
+            Profile::Calm => Vec::new(),
+            Profile::Crashes => vec![
+                Kind::Kill,
+                Kind::Kill,
+                Kind::CrashPoint,
+                Kind::Pause,
+                Kind::KillClient,
+                Kind::CrashLoop,
+                Kind::RollingRestart,
+            ],
+            Profile::Power => vec![Kind::PowerCut, Kind::PowerCut, Kind::PowerPoint, Kind::Outage],
+            Profile::Partitions => vec![
+                Kind::Split,
+                Kind::Isolate,
+                Kind::OneWay,
+                Kind::Reset,
+                Kind::BadLink,
+                Kind::Garble,
+                Kind::Swizzle,
+            ],
+            Profile::Late => vec![
+                Kind::Stall,
+                Kind::Zombie,
+                Kind::LateOpen,
+                Kind::Replay,
+                Kind::RepeatCall,
+                Kind::Repeats,
+                Kind::Kill,
+            ],
+            Profile::Flips => vec![Kind::Flip, Kind::Flip, Kind::BadSector, Kind::Wipe],
+            Profile::Disk => vec![Kind::DiskErrors, Kind::FullDisk, Kind::SlowDisk],
+            Profile::All => {
+                let mut kinds: Vec<Kind> = Kind::EACH.into_iter().filter(|_| rng.chance(2, 3)).collect();
+                kinds.push(Kind::Kill);
+                kinds
+            }
+        }
+    }
+}
+
+impl fmt::Display for Profile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Profile {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Profile, String> {
+        Profile::EACH.into_iter().find(|p| p.name() == text).ok_or_else(|| {
+            let names: Vec<_> = Profile::EACH.iter().map(|p| p.name()).collect();
+            format!("no such profile; there are {}", names.join(", "))
+        })
+    }
+}
