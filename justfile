@@ -22,6 +22,10 @@ sweep *args:
 replay *args:
     cargo run --release -p scenarios --bin cairn-sim -- replay {{args}}
 
+# A page that explains one run: `just explain --seed 1`.
+explain *args:
+    cargo run --release -p scenarios --bin cairn-sim -- explain {{args}}
+
 # Every planted defect against the sweep.
 mutants *args:
     cargo run --release -p scenarios --bin cairn-sim -- mutants {{args}}

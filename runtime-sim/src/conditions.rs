@@ -67,7 +67,7 @@ fn links(nodes: &[Node], network: &Network, own: NodeIx, normal: &Link) -> Optio
     for ((from, to), link) in &network.links {
         // Told once, at the sender.
         if *from == own && link != normal {
-            said.entry(link_words(link)).or_default().push(*to);
+            said.entry(link_words(link, normal)).or_default().push(*to);
         }
     }
     let said: Vec<_> =
@@ -75,8 +75,11 @@ fn links(nodes: &[Node], network: &Network, own: NodeIx, normal: &Link) -> Optio
     (!said.is_empty()).then(|| said.join("; "))
 }
 
-fn link_words(link: &Link) -> String {
-    let mut words = vec![format!("{} ms", link.latency_us as f64 / 1_000.0)];
+fn link_words(link: &Link, normal: &Link) -> String {
+    let mut words = Vec::new();
+    if (link.latency_us, link.jitter_us) != (normal.latency_us, normal.jitter_us) {
+        words.push(format!("{} ms", link.latency_us as f64 / 1_000.0));
+    }
     if link.loss_per_million > 0 {
         words.push(format!("{} % lost and sent again", percent(link.loss_per_million)));
     }
@@ -86,7 +89,7 @@ fn link_words(link: &Link) -> String {
     if let Some(speed) = link.bytes_per_second {
         words.push(format!("{speed} bytes/s"));
     }
-    words.join(", ")
+    if words.is_empty() { format!("{link:?}") } else { words.join(", ") }
 }
 
 fn disk_faults(now: &DiskFaults, normal: &DiskFaults) -> Option<String> {

@@ -5,6 +5,7 @@
 
 pub mod checker;
 pub mod cluster;
+pub mod explain;
 pub mod nemesis;
 pub mod plan;
 pub mod profile;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use cairn_core::defect::Defects;
 use cairn_core::time::Span;
+use runtime_sim::record::Record;
 use runtime_sim::{ClientHandle, FaultCounts, TraceMode, World};
 use serde::Serialize;
 
@@ -33,6 +34,8 @@ pub struct Report {
     pub trace_hash: u64,
     /// The trace, if it was to be kept.
     pub trace: String,
+    /// The events, if they were to be kept.
+    pub record: Option<Record>,
     /// What was injected.
     pub faults: FaultCounts,
     /// Processor time.
@@ -58,13 +61,23 @@ pub struct Figures {
 
 /// Runs a plan.
 pub fn run(plan: &Plan, defects: Defects, trace: TraceMode) -> Report {
+    run_watched(plan, defects, trace, |_| {})
+}
+
+/// Runs a plan; `watch` may set observers up once the cluster is started.
+pub fn run_watched(
+    plan: &Plan,
+    defects: Defects,
+    trace: TraceMode,
+    watch: impl FnOnce(&Cluster) + Send + 'static,
+) -> Report {
     let options = runtime_sim::Options { trace, ..cluster::options(&plan.shape) };
     let told = plan.clone();
     let violations = Violations::default();
     let found = violations.clone();
     let outcome = runtime_sim::run(plan.seed, options, async move |world| {
         let broken = found.clone();
-        broken.none_during(story(world, told, defects, found)).await.unwrap_or_default()
+        broken.none_during(story(world, told, defects, found, watch)).await.unwrap_or_default()
     });
     let mut all = violations.take();
     let mut figures =
@@ -79,13 +92,23 @@ pub fn run(plan: &Plan, defects: Defects, trace: TraceMode) -> Report {
         figures,
         trace_hash: outcome.trace_hash,
         trace: outcome.trace,
+        record: outcome.record,
         faults: outcome.faults,
         cpu: outcome.cpu,
     }
 }
 
-async fn story(world: World, plan: Plan, defects: Defects, violations: Violations) -> Figures {
+async fn story(
+    world: World,
+    plan: Plan,
+    defects: Defects,
+    violations: Violations,
+    watch: impl FnOnce(&Cluster),
+) -> Figures {
     let cluster = Cluster::start(&world, &plan.shape, defects);
+    watch(&cluster);
+    let told = world.clone();
+    violations.listen(move |violation| told.broken(&violation.checker, &violation.text));
     ack_durability::watch(&cluster, &violations);
     commits::watch(&cluster, &violations);
     digest::watch(&cluster, &violations);

@@ -2,5 +2,6 @@
 
 mod determinism;
 mod directed;
+mod explain;
 mod snapshots;
 mod sweep;

@@ -30,10 +30,19 @@ const KEPT: usize = 20;
 #[derive(Clone, Debug, Default)]
 pub struct Violations(Arc<Mutex<Found>>);
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Found {
     all: Vec<Violation>,
     waker: Option<Waker>,
+    listener: Option<Listener>,
+}
+
+type Listener = Box<dyn FnMut(&Violation) + Send>;
+
+impl fmt::Debug for Found {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Found").field(&self.all).finish()
+    }
 }
 
 impl Violations {
@@ -41,7 +50,11 @@ impl Violations {
     pub fn add(&self, checker: &str, text: impl Into<String>) {
         let mut found = self.lock();
         if found.all.len() < KEPT {
-            found.all.push(Violation { checker: checker.to_owned(), text: text.into() });
+            let violation = Violation { checker: checker.to_owned(), text: text.into() };
+            if let Some(listener) = &mut found.listener {
+                listener(&violation);
+            }
+            found.all.push(violation);
         }
         if let Some(waker) = found.waker.take() {
             waker.wake();
@@ -53,9 +66,16 @@ impl Violations {
         !self.lock().all.is_empty()
     }
 
-    /// All of them.
+    /// Tells `listener` of each one when it is found, which must not come back here.
+    pub fn listen(&self, listener: impl FnMut(&Violation) + Send + 'static) {
+        self.lock().listener = Some(Box::new(listener));
+    }
+
+    /// All of them; nobody listens any more.
     pub fn take(&self) -> Vec<Violation> {
-        std::mem::take(&mut self.lock().all)
+        let mut found = self.lock();
+        found.listener = None;
+        std::mem::take(&mut found.all)
     }
 
     /// Carries on with `story` until a promise is broken, which is `None`: what comes after that tells nothing more.

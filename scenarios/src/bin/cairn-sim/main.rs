@@ -1,5 +1,6 @@
 //! Storms over simulated clusters, from the command line. One file for each subcommand.
 
+mod explain;
 mod mutants;
 mod plan;
 mod replay;
@@ -30,6 +31,8 @@ enum Command {
     Plan(plan::Arguments),
     /// Remove faults and operations from a run that breaks a promise until a minimal plan is left.
     Shrink(shrink::Arguments),
+    /// Run once and write a page that explains what happened, for a browser.
+    Explain(explain::Arguments),
     /// Plant each known defect and see whether the checkers catch it.
     Mutants(mutants::Arguments),
 }
@@ -53,6 +56,7 @@ fn execute(command: Command) -> anyhow::Result<bool> {
         Command::Replay(arguments) => replay::execute(arguments),
         Command::Plan(arguments) => plan::execute(arguments),
         Command::Shrink(arguments) => shrink::execute(arguments),
+        Command::Explain(arguments) => explain::execute(arguments),
         Command::Mutants(arguments) => mutants::execute(arguments),
     }
 }
