@@ -1,5 +1,7 @@
 //! What `cairn-sim explain` and a filtered `replay` tell of a run. The page itself is opened by `.ci/explain-page`.
 
+use std::collections::BTreeSet;
+
 use cairn_core::defect::{Defect, Defects};
 use cairn_core::id::ChunkId;
 use runtime_sim::record::What;
@@ -36,7 +38,10 @@ fn a_tiny_run_is_told_in_sentences() {
     let told: Vec<_> = data.story.iter().map(|step| format!("{:?}: {}", step.tone, step.text)).collect();
     let well = |step: &Step| matches!(step.tone, Tone::Plain | Tone::Fault);
     assert!(data.story.iter().all(well), "nothing is odd in a calm run: {told:#?}");
-    insta::assert_snapshot!(told.join("\n"));
+    // Who comes first changes with every change of a machine; what is said only with its meaning.
+    let said: BTreeSet<_> =
+        data.story.iter().map(|step| step.text.split(" cs").next().unwrap_or_default()).collect();
+    insta::assert_snapshot!(said.into_iter().collect::<Vec<_>>().join("\n"));
 }
 
 #[test]

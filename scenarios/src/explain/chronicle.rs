@@ -187,6 +187,15 @@ impl Chronicle {
             .collect()
     }
 
+    /// A chunk that was not as it should be when event `at` was over: open, not at its goal, or left over.
+    pub fn unsettled(&self, at: HappeningId) -> Option<ChunkId> {
+        let settled = |chunk: ChunkId| match self.entry(chunk, at) {
+            Some(entry) => entry.sealed.is_some() && entry.good == entry.goal,
+            None => self.holders(chunk, at).is_empty(),
+        };
+        self.replicas.keys().chain(self.entries.keys()).copied().find(|chunk| !settled(*chunk))
+    }
+
     /// What the master's catalog said of a chunk when event `at` was over.
     pub fn entry(&self, chunk: ChunkId, at: HappeningId) -> Option<&Entry> {
         let last = self.entries.get(&chunk)?.iter().rev().find(|change| change.after <= at)?;

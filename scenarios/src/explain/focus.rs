@@ -6,7 +6,11 @@ use cairn_core::id::ChunkId;
 use cairn_core::message::{AppendMessage, FromServer, Message, ReadMessage, ToServer};
 use runtime_sim::record::{HappeningId, Record, What};
 
+use super::chronicle::Chronicle;
 use super::subject::{FileNumber, Subjects, chunks_in};
+
+/// The checker that speaks of the cluster as a whole.
+const CONVERGENCE: &str = "convergence";
 
 /// What a page shows at first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,9 +25,9 @@ pub struct Focus {
 
 impl Focus {
     /// Of the first broken promise; of a run that held, what had most trouble.
-    pub fn of(record: &Record, subjects: &Subjects) -> Focus {
+    pub fn of(record: &Record, subjects: &Subjects, chronicle: &Chronicle) -> Focus {
         let broken = record.happenings.iter().enumerate().find_map(|(id, happening)| match &happening.what {
-            What::Broken { text, .. } => Some((id as HappeningId, text)),
+            What::Broken { text, checker } => Some((id as HappeningId, text, checker)),
             _ => None,
         });
         let trouble = trouble(record, subjects);
@@ -31,7 +35,7 @@ impl Focus {
             // The latest among equals: what failed is more often new than old.
             among.iter().copied().max_by_key(|chunk| (trouble.get(chunk).copied().unwrap_or(0), *chunk))
         };
-        let Some((event, text)) = broken else {
+        let Some((event, text, checker)) = broken else {
             let chunk = worst(&trouble.keys().copied().collect::<Vec<_>>());
             let file = chunk.and_then(|chunk| subjects.chunks.get(&chunk)?.first().copied());
             return Focus { event: record.happenings.len().saturating_sub(1) as HappeningId, chunk, file };
@@ -40,6 +44,7 @@ impl Focus {
         let named = chunks_in(text);
         let chunk = match file {
             _ if !named.is_empty() => worst(&named),
+            None if checker == CONVERGENCE => chronicle.unsettled(event),
             Some(file) => worst(&subjects.chunks_of(file, event)),
             None => {
                 record.happenings[event as usize].cause.and_then(|cause| subjects.about[cause as usize].chunk)

@@ -4,6 +4,7 @@
 //! about, `chronicle` how each chunk's state changed, `focus` where to look first, `story` what happened there. `data`
 //! packs all this for the page, `page` is the page.
 
+pub mod asked;
 pub mod chronicle;
 pub mod data;
 pub mod filter;
@@ -56,7 +57,7 @@ impl Run {
         let chronicle = chronicle.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or_default();
         let chronicle = std::mem::take(&mut *chronicle.lock().unwrap_or_else(PoisonError::into_inner));
         let subjects = Subjects::of(&record);
-        let focus = Focus::of(&record, &subjects);
+        let focus = Focus::of(&record, &subjects, &chronicle);
         Run { report, record, subjects, chronicle, focus }
     }
 }

@@ -15,13 +15,29 @@ pub struct Promise {
     pub when: String,
 }
 
-/// What `checker` watches over; `None` for what is not in the table, such as panics.
+/// What `checker` watches over; `None` for what is not in the table, such as panics. A promise about others says them.
 pub fn promise(checker: &str) -> Option<Promise> {
+    let mut promise = row(|_, checked_by| checkers(checked_by).any(|name| name == checker))?;
+    let mut words = promise.sentence.split(' ');
+    if let (Some("Invariants"), Some(first), Some("to"), Some(last)) =
+        (words.next(), words.next(), words.next(), words.next())
+        && let (Ok(first), Ok(last)) = (first.parse::<u32>(), last.parse::<u32>())
+    {
+        let others: Vec<_> = (first..=last)
+            .filter_map(|wanted| row(|number, _| number == wanted))
+            .map(|other| format!("{}: {}", other.number, other.sentence))
+            .collect();
+        promise.sentence += &format!(" ({})", others.join(" "));
+    }
+    Some(promise)
+}
+
+/// The first row that is wanted, by its number and who checks it.
+fn row(wanted: impl Fn(u32, &str) -> bool) -> Option<Promise> {
     TABLE.lines().find_map(|line| {
         let cells: Vec<&str> = line.split('|').map(str::trim).collect();
         let [_, number, sentence, when, checked_by, ..] = cells[..] else { return None };
-        number.parse::<u32>().ok()?;
-        checkers(checked_by).any(|name| name == checker).then(|| Promise {
+        wanted(number.parse().ok()?, checked_by).then(|| Promise {
             number: number.to_owned(),
             sentence: sentence.replace('`', ""),
             when: when.to_owned(),
@@ -63,9 +79,11 @@ mod tests {
         {
             assert_eq!(promise(checker).map(|p| p.number).as_deref(), Some(number), "{checker}");
         }
-        for checker in ["versions", "convergence", "digest"] {
+        for checker in ["versions", "convergence"] {
             assert!(promise(checker).is_some(), "{checker}");
         }
         assert_eq!(promise("panic"), None);
+        let about_others = promise("convergence").expect("it has a row").sentence;
+        assert!(about_others.contains("Every sealed chunk has its goal"), "{about_others}");
     }
 }

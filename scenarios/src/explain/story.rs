@@ -8,9 +8,11 @@ use cairn_core::id::{ChunkId, Durability};
 use cairn_core::message::{
     AppendMessage, FromServer, Grant, MasterReply, Message, ReadMessage, ReplicaState, ToServer, Vote,
 };
+use cairn_core::time::{Span, Time};
 use runtime_sim::record::{Happening, HappeningId, NodeNumber, Record, What};
 use serde::Serialize;
 
+use super::asked::asked;
 use super::chronicle::Chronicle;
 use super::focus::Focus;
 use super::subject::Subjects;
@@ -18,6 +20,9 @@ use super::words::{shorten, words};
 
 /// Steps kept of a long story: so many of its beginning and of its end.
 const KEPT: (usize, usize) = (40, 120);
+
+/// What was sent so shortly before the end may have been under way still.
+const UNDER_WAY: Span = Span::from_ms(1_000);
 
 /// Names listed in one step.
 const NAMES: usize = 6;
@@ -49,17 +54,23 @@ pub struct Step {
     pub holds: String,
 }
 
-/// The story of the focus.
+/// The story of the focus: of its chunk, or else of what the user asked who found the promise broken.
 pub fn story(record: &Record, subjects: &Subjects, chronicle: &Chronicle, focus: &Focus) -> Vec<Step> {
     let mut teller = Teller::new(record, subjects, chronicle);
+    let asked = asked(record, subjects, focus);
+    let mut asked = asked.into_iter().peekable();
     for (id, happening) in record.happenings.iter().enumerate().take(focus.event as usize + 1) {
+        let id = id as HappeningId;
+        if let Some((_, text)) = asked.next_if(|(at, _)| *at == id) {
+            teller.step(id, Tone::Plain, text);
+        }
         if let Some(chunk) = focus.chunk {
-            teller.tell(id as HappeningId, happening, chunk);
+            teller.tell(id, happening, chunk);
         }
         if let What::Broken { text, checker } = &happening.what {
             teller.flush();
             let text = format!("The checker “{checker}” finds the promise broken: {text}");
-            teller.push(id as HappeningId, Tone::Broken, text);
+            teller.push(id, Tone::Broken, text);
             teller.holds(focus.chunk);
         }
     }
@@ -274,7 +285,9 @@ impl<'a> Teller<'a> {
         let (own, mut other) = (self.name(from), self.name(to).to_owned());
         self.nodes.extend(from);
         self.nodes.extend(to);
-        if self.subjects.outcome[id as usize].is_none() {
+        let end = self.record.happenings.last().map_or(Time::ZERO, |last| last.at);
+        let late = end.since(self.record.happenings[id as usize].at) < UNDER_WAY;
+        if self.subjects.outcome[id as usize].is_none() && !late {
             other += " (never arrives)";
         }
         match message {

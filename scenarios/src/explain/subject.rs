@@ -74,12 +74,14 @@ impl Subjects {
         self.files.iter().position(|known| known == path).map(|at| at as FileNumber)
     }
 
-    /// The longest path of the run that a text speaks of.
+    /// The path of the run that a text speaks of first; a whole path before its beginning.
     pub fn file_in(&self, text: &str) -> Option<FileNumber> {
         let ends = |rest: &str| !rest.starts_with(|c: char| c.is_alphanumeric() || c == '/' || c == '_');
-        let speaks = |path: &str| text.match_indices(path).any(|(at, _)| ends(&text[at + path.len()..]));
-        let found = self.files.iter().enumerate().filter(|(_, path)| path.len() > 1 && speaks(path));
-        found.max_by_key(|(_, path)| path.len()).map(|(at, _)| at as FileNumber)
+        let first =
+            |path: &str| text.match_indices(path).map(|(at, _)| at).find(|at| ends(&text[at + path.len()..]));
+        let found = self.files.iter().enumerate().filter(|(_, path)| path.len() > 1);
+        let found = found.filter_map(|(number, path)| Some((first(path)?, usize::MAX - path.len(), number)));
+        found.min().map(|(_, _, number)| number as FileNumber)
     }
 
     /// The chunks of a file as the master told them last before `until`, or else all that were written for it.
@@ -363,5 +365,6 @@ mod tests {
         assert_eq!(subjects.file_in("/u/f1 must be"), Some(2));
         assert_eq!(subjects.file_in("\"/u/f\" must be"), Some(1));
         assert_eq!(subjects.file_in("/u/f12 must be"), None);
+        assert_eq!(subjects.file_in("/u/f is not /u/f1"), Some(1));
     }
 }

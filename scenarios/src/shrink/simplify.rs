@@ -26,7 +26,7 @@ const EDITS: [(&str, Edit); 15] = [
     ("fast disks", |p| edited(p, |p| p.shape.disk_slow_factor = 1)),
     ("flat directories", |p| edited(p, |p| paths(p, flat))),
     ("half of all lengths", |p| edited(p, |p| lengths(p, |n| n / 2))),
-    ("whole writes", |p| edited(p, |p| pieces(p))),
+    ("whole writes", |p| edited(p, pieces)),
 ];
 
 fn edited(plan: &Plan, edit: impl Fn(&mut Plan)) -> Option<Plan> {

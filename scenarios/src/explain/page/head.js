@@ -57,8 +57,8 @@ function copy(text, button) {
 const TAGS = { fault: "fault", odd: "look here", broken: "promise broken" };
 function renderStory() {
   const chunk = data.focus[1], file = data.focus[2];
-  const subject = chunk >= 0 ? `What happened to chunk ${chunk}` : "What happened";
-  const of = file >= 0 ? `A chunk is a piece of a file; this one belongs to ${data.files[file]}. ` : "";
+  const subject = chunk >= 0 ? `What happened to chunk ${chunk}` : "What was asked and answered before";
+  const of = chunk >= 0 && file >= 0 ? `A chunk is a piece of a file; this one belongs to ${data.files[file]}. ` : "";
   const steps = data.story.map((step) => el("li", { class: step.tone, "data-step": step.id },
     el("time", { class: "mono" }, seconds(times[step.id], 4)),
     el("div", { class: "what" },

@@ -55,6 +55,8 @@ function isBackground(id) {
   const cause = causeOf(id);
   return (E.kind[id] === KIND.arrival || E.kind[id] === KIND.diskEnd) && cause >= 0 && isBackgroundText[E.text[cause]];
 }
+// What became of something that nothing answers.
+function fateOf(id) { return times[COUNT - 1] - times[id] < 1e9 ? "still under way at the end of the run" : "never arrives"; }
 function nameOf(node) { return node < 0 ? "world" : data.nodes[node]; }
 function seconds(ns, digits = 6) { return (ns / 1e9).toFixed(digits) + " s"; }
 function grouped(number) { return String(number).replace(/\B(?=(\d{3})+$)/g, "\u202f"); }
@@ -62,7 +64,7 @@ function sentence(id) {
   const own = nameOf(E.node[id]), other = E.peer[id] < 0 ? "nobody" : nameOf(E.peer[id]), text = textOf(id);
   switch (E.kind[id]) {
     case KIND.arrival: return `${own} receives from ${other}: ${text}`;
-    case KIND.sending: return `${own} sends to ${other}: ${text}${arrivalOf[id] < 0 ? " (never arrives)" : ""}`;
+    case KIND.sending: return `${own} sends to ${other}: ${text}${arrivalOf[id] < 0 ? ` (${fateOf(id)})` : ""}`;
     case KIND.disk: return `${own} asks its disk: ${text}`;
     case KIND.diskEnd: return `${own}'s disk answers: ${text}${causeOf(id) < 0 ? "" : ` (${ownText(causeOf(id))})`}`;
     case KIND.call: return `a user asks ${own}: ${text}`;
