@@ -111,6 +111,11 @@ pub struct ChunkserverConfig {
     pub copy_reads: u32,
     /// A copy read without an answer for so long is tried at another source.
     pub copy_timeout_ms: u64,
+    /// A chunk of an `async` file is synced so long after it was sealed; 0 syncs it as it is sealed.
+    pub lazy_sync_ms: u64,
+    /// Sealed bytes of each volume that may wait to be synced: after a power cut so much is read before the volume is used.
+    /// More are synced as they are sealed.
+    pub lazy_sync_bytes: u64,
 }
 
 impl Default for ChunkserverConfig {
@@ -126,6 +131,8 @@ impl Default for ChunkserverConfig {
             copy_read_bytes: 1024 * 1024,
             copy_reads: 4,
             copy_timeout_ms: 10_000,
+            lazy_sync_ms: 5_000,
+            lazy_sync_bytes: 2 * 1024 * 1024 * 1024,
         }
     }
 }

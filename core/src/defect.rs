@@ -62,6 +62,8 @@ defects! {
     AckDuplicateEarly = "ack-duplicate-early",
     /// Recovery truncates damage below the promised length (R5).
     TruncateDamage = "truncate-damage",
+    /// A sidecar found after a power cut is believed although its chunk was never synced.
+    TrustUnsyncedSeal = "trust-unsynced-seal",
     /// Restarted masters apply the last log record twice.
     ApplyTwice = "apply-twice",
     /// Rename leaves the old name in place.

@@ -36,7 +36,8 @@ fn profile(defect: Defect) -> Profile {
         | Defect::AckBeforeJournalSync
         | Defect::ReplyBeforeLogSync
         | Defect::FenceNotPersisted
-        | Defect::SkipDirSync => Profile::Power,
+        | Defect::SkipDirSync
+        | Defect::TrustUnsyncedSeal => Profile::Power,
         Defect::NoTombstone | Defect::AckDuplicateEarly | Defect::ResumeAfterRestart => Profile::Late,
         Defect::NoReadVerify | Defect::CopyUnverified | Defect::TruncateDamage | Defect::DamagedVotes => {
             Profile::Flips

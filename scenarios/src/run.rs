@@ -8,7 +8,7 @@ use runtime_sim::record::Record;
 use runtime_sim::{ClientHandle, FaultCounts, TraceMode, World};
 use serde::Serialize;
 
-use crate::checker::{ack_durability, commits, convergence, digest, namespace, versions};
+use crate::checker::{ack_durability, claims, commits, convergence, digest, namespace, versions};
 use crate::cluster::{self, Cluster, MASTER};
 use crate::nemesis;
 use crate::plan::Plan;
@@ -110,6 +110,7 @@ async fn story(
     let told = world.clone();
     violations.listen(move |violation| told.broken(&violation.checker, &violation.text));
     ack_durability::watch(&cluster, &violations);
+    claims::watch(&cluster, &violations);
     commits::watch(&cluster, &violations);
     digest::watch(&cluster, &violations);
     versions::watch(&cluster, &violations);

@@ -54,7 +54,7 @@ impl Shape {
         let chunk_bytes = 4096 * (8 + rng.below(56));
         let storages = storages(rng, servers as u8, chunk_bytes);
         let frame_bytes = 4096 << rng.below(3);
-        Shape {
+        let mut shape = Shape {
             servers: (0..servers)
                 .map(|i| ServerShape {
                     rack: format!("rack{}", i as u64 % racks),
@@ -71,7 +71,10 @@ impl Shape {
             jitter_us: rng.below(2_000),
             drift_ppm: rng.below(500) as u32,
             disk_slow_factor: [1, 1, 8, 40][rng.below(4) as usize],
-        }
+        };
+        shape.chunkserver.lazy_sync_ms = 50 + rng.below(3_000);
+        shape.chunkserver.lazy_sync_bytes = if rng.chance(1, 4) { 2 << 20 } else { 64 << 20 };
+        shape
     }
 
     /// How many servers may lose what they hold without an acknowledged byte being lost: none if a file may be
@@ -146,6 +149,7 @@ fn chunkserver(rng: &mut Rng) -> ChunkserverConfig {
         copy_read_bytes: 65_536,
         copy_reads: 1 + rng.below(4) as u32,
         copy_timeout_ms: 800,
+        ..ChunkserverConfig::default()
     }
 }
 

@@ -328,10 +328,15 @@ impl Chunkserver {
             }
             self.fail_stream(chunk, ChunkError::NoSpace);
         } else {
-            // After a failed write or sync nobody knows what the page cache holds, so it is never tried again.
-            reached!("append.disk_error");
             self.fail_stream(chunk, ChunkError::Disk { chunk, error: error.to_string() });
-            self.mark_damaged(chunk, &error.to_string());
+            if sync {
+                // Nobody knows what the disk got, of the promised prefix's last block too. It is never tried again.
+                reached!("append.sync_error");
+                self.mark_damaged(chunk, &error.to_string());
+            } else {
+                // The write was for bytes beyond the promise, which is as good as before and can be voted.
+                reached!("append.disk_error");
+            }
         }
         self.settle_stream(chunk);
         false

@@ -117,18 +117,18 @@ impl Chunkserver {
         for (chunk, replica) in self.replicas.iter().filter(|(_, r)| r.volume == index) {
             records.extend(replica.snapshot(*chunk));
         }
-        // A tombstone binds until its session ends: an Open of an earlier session is refused for that alone.
         for (chunk, tombstone) in self.tombstones.iter().filter(|(_, t)| t.volume == index) {
-            if self.session.id() == Some(tombstone.session) || self.session.id().is_none() {
-                let (version, session) = (tombstone.version, tombstone.session);
-                records.push(Record::Tombstone { chunk: *chunk, version, session });
-            }
+            let (version, session) = (tombstone.version, tombstone.session);
+            records.push(Record::Tombstone { chunk: *chunk, version, session });
         }
         records
     }
 
     fn start_rewrite(&mut self, index: u16) {
         reached!("chunkserver.journal_rewritten");
+        let session = self.session.id();
+        // A tombstone binds until its session ends: an Open of an earlier session is refused for that alone.
+        self.tombstones.retain(|_, t| t.volume != index || session.is_none_or(|id| id == t.session));
         let records = self.journal_snapshot(index);
         let volume = self.volume_mut(index);
         let number = volume.journal.number + 1;

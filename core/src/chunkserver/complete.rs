@@ -8,6 +8,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use super::Chunkserver;
+use super::flush::Kept;
 use super::job::{Event, Job, Phase};
 use super::journal::{Record, Waiter};
 use super::names;
@@ -100,8 +101,9 @@ impl Chunkserver {
         let generation = self.next_generation();
         let state = ReplicaState::Fenced;
         let unsealed = Some(Box::new(unsealed));
+        let kept = Kept::Durable;
         self.replicas
-            .insert(chunk, Replica { volume, version, state, length: 0, crc: 0, generation, unsealed });
+            .insert(chunk, Replica { volume, version, state, length: 0, crc: 0, kept, generation, unsealed });
         self.touch(chunk);
     }
 

@@ -10,6 +10,7 @@ use alloc::string::{String, ToString};
 use bytes::Bytes;
 
 use super::Chunkserver;
+use super::flush::Kept;
 use super::job::{Event, Job, Phase, data_of};
 use super::names;
 use super::pull::{Pull, read_step};
@@ -168,7 +169,7 @@ impl Chunkserver {
         let ToServer::Copy { sealed, .. } = job.order else { return None };
         let (volume, cluster) = (job.volume, self.cluster);
         let meta = names::staged_meta(volume, cluster, sealed.chunk);
-        let sidecar = Sidecar { cluster, sealed, blocks: job.table.clone() };
+        let sidecar = Sidecar { cluster, sealed, blocks: job.table.clone(), unsynced: None };
         let data = alloc::vec![Bytes::from(sidecar.encode())];
         job.script.attempt(DiskRequest::Remove(meta.clone()));
         job.script.step(DiskRequest::Write { path: meta.clone(), offset: 0, data, create: true });
@@ -225,7 +226,7 @@ impl Chunkserver {
         {
             self.forget_in_journal(old, sealed.chunk);
         }
-        self.become_sealed(job.volume, &sealed, job.table.clone());
+        self.become_sealed(job.volume, &sealed, job.table.clone(), Kept::Durable);
         self.copy_done(&sealed, None);
         None
     }

@@ -6,6 +6,7 @@ use super::identity::Identity;
 use super::journal::{Record, Replay};
 use super::sidecar::{Sidecar, whole_crc};
 use crate::codec;
+use crate::id::BootId;
 use crate::payload::BLOCK_BYTES;
 
 /// A journal's records in order: `length (2) | payload` each. The snapshot that replaces them must add up to the same.
@@ -33,16 +34,18 @@ pub fn volume_files(input: &[u8]) {
     let mut bytes = bytes.to_vec();
     match mode % 5 {
         0 => {}
-        1 if bytes.len() >= 16 => put_right(&mut bytes, b"CAIRNSUM"),
-        2 if bytes.len() == 40 => put_right(&mut bytes, b"CAIRNVOL"),
+        1 if bytes.len() >= 16 => put_right(&mut bytes, b"CAIRNSUM", 1),
+        2 if bytes.len() == 40 => put_right(&mut bytes, b"CAIRNVOL", 1),
         3 if bytes.len() >= 16 => {
-            put_right(&mut bytes, b"CAIRNSUM");
+            put_right(&mut bytes, b"CAIRNSUM", 1);
             let body = bytes[12..bytes.len() - 4].to_vec();
             if let Ok(sidecar) = codec::decode::<Sidecar, 65_536>(&body) {
-                bytes = sound(sidecar).encode();
+                let unsynced = (mode >= 128).then_some(BootId(u64::from(mode)));
+                bytes = Sidecar { unsynced, ..sound(sidecar) }.encode();
                 assert!(Sidecar::decode(&bytes).is_ok(), "a sound sidecar is accepted");
             }
         }
+        4 if bytes.len() >= 24 => put_right(&mut bytes, b"CAIRNSUM", 2),
         _ => return,
     }
     if let Ok(sidecar) = Sidecar::decode(&bytes) {
@@ -53,9 +56,9 @@ pub fn volume_files(input: &[u8]) {
     }
 }
 
-fn put_right(bytes: &mut [u8], magic: &[u8; 8]) {
+fn put_right(bytes: &mut [u8], magic: &[u8; 8], version: u32) {
     bytes[..8].copy_from_slice(magic);
-    bytes[8..12].copy_from_slice(&1_u32.to_le_bytes());
+    bytes[8..12].copy_from_slice(&version.to_le_bytes());
     let end = bytes.len() - 4;
     let crc = crc32fast::hash(&bytes[..end]);
     bytes[end..].copy_from_slice(&crc.to_le_bytes());

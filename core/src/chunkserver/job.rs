@@ -39,6 +39,12 @@ pub(super) enum Phase {
     Finishing,
     /// What a failed copy left in staging is being removed.
     Cleaning,
+    /// A flush: the provisional sidecar is being read,
+    FlushReading,
+    /// the chunk file synced,
+    FlushSyncing,
+    /// the final sidecar put in its place.
+    FlushFinishing,
 }
 
 /// One order under way.
@@ -54,6 +60,8 @@ pub(super) struct Job {
     pub(super) pull: Option<Pull>,
     /// Block checksums of what is being made.
     pub(super) table: Vec<u32>,
+    /// A seal that is made durable later.
+    pub(super) lazy: bool,
 }
 
 /// What a job waited for.
@@ -133,6 +141,22 @@ impl Chunkserver {
     }
 
     fn start_order(&mut self, chunk: ChunkId, order: ToServer) {
+        self.start_job(chunk, order, |server, job| match job.order {
+            ToServer::Fence { .. } => server.start_fence(job),
+            ToServer::Complete { .. } => server.start_complete(job),
+            ToServer::Seal { .. } => server.start_seal(job),
+            ToServer::Copy { .. } => server.start_copy(job),
+            _ => server.start_drop(job),
+        });
+    }
+
+    /// Makes a job of an order; `start` takes its first step.
+    pub(super) fn start_job(
+        &mut self,
+        chunk: ChunkId,
+        order: ToServer,
+        start: impl FnOnce(&mut Chunkserver, Job) -> Option<Job>,
+    ) {
         self.next_job += 1;
         let job = Job {
             id: self.next_job,
@@ -143,15 +167,10 @@ impl Chunkserver {
             script: Script::default(),
             pull: None,
             table: Vec::new(),
+            lazy: false,
         };
         self.jobs.running.insert(chunk, None);
-        let job = match job.order {
-            ToServer::Fence { .. } => self.start_fence(job),
-            ToServer::Complete { .. } => self.start_complete(job),
-            ToServer::Seal { .. } => self.start_seal(job),
-            ToServer::Copy { .. } => self.start_copy(job),
-            _ => self.start_drop(job),
-        };
+        let job = start(self, job);
         self.put_back(chunk, job);
     }
 

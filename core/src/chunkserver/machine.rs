@@ -44,10 +44,12 @@ impl Machine for Chunkserver {
             return Some((Time::ZERO, "recovery"));
         }
         let scrub = self.scrubbers.iter().filter_map(|s| s.next).min();
+        let flush = self.volumes.iter().filter(|v| v.is_ready()).filter_map(|v| v.flusher.wake()).min();
         [
             (Some(self.next_housekeeping), "housekeeping"),
             (self.session_wake(), "master session"),
             (scrub, "scrub"),
+            (flush, "lazy sync"),
         ]
         .into_iter()
         .filter_map(|(at, reason)| Some((at?, reason)))
@@ -59,6 +61,7 @@ impl Chunkserver {
     fn on_wake(&mut self) {
         self.session_due();
         self.scrub_due();
+        self.flush_due();
         if self.next_housekeeping <= self.now {
             self.next_housekeeping = self.now + HOUSEKEEPING;
             self.expire_pulls();

@@ -57,6 +57,12 @@ impl Chunkserver {
                 ("cairn_volume_total_bytes", gauge, "Capacity.", total),
                 ("cairn_volume_free_bytes", gauge, "Free space.", free),
                 ("cairn_volume_journal_bytes", gauge, "Length of the journal.", volume.journal.end),
+                (
+                    "cairn_volume_unsynced_bytes",
+                    gauge,
+                    "Sealed bytes that are not synced yet.",
+                    volume.flusher.cost(),
+                ),
                 ("cairn_volume_journal_syncs_total", counter, "Syncs of the journal.", volume.journal.syncs),
             ] {
                 m.push(Metric {

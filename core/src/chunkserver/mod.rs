@@ -1,7 +1,7 @@
 //! The chunkserver: replicas on volumes, the pipeline, copies, scrubbing, reports. It knows chunks, never files.
 //!
 //! Where to look: `append` and `ready` carry records down and READY up; `commit` groups journal writes; `fence`,
-//! `complete` and `seal` settle a chunk; `copy`, `scrub`, `report` and `quarantine` look after sealed ones; `recovery` and
+//! `complete` and `seal` settle a chunk; `flush`, `copy`, `scrub`, `report` and `quarantine` look after sealed ones; `recovery` and
 //! `tail` read the volumes after a start. Rules are numbered as in `docs/design/chunk-protocol.md`.
 
 mod append;
@@ -10,6 +10,7 @@ mod complete;
 mod copy;
 mod fence;
 mod fingerprint;
+mod flush;
 #[cfg(any(test, feature = "fuzz"))]
 pub(crate) mod fuzz;
 mod identity;

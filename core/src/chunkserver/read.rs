@@ -121,12 +121,8 @@ impl Chunkserver {
     ) -> Result<Arc<Vec<u32>>, DiskError> {
         let payload = data_of(result)?;
         let sidecar = Sidecar::decode(&payload.bytes).map_err(|error| DiskError::Io(error.to_string()))?;
-        let fits = self.replicas.get(&chunk).is_some_and(|r| {
-            let sealed = sidecar.sealed;
-            sealed.chunk == chunk
-                && (sealed.version, sealed.length, sealed.crc) == (r.version, r.length, r.crc)
-        });
-        if !fits {
+        let fits = |r: &super::replica::Replica| sidecar.sealed.chunk == chunk && r.is_described_by(&sidecar);
+        if !self.replicas.get(&chunk).is_some_and(fits) {
             return Err(DiskError::Io("its sidecar is another one's".into()));
         }
         self.tables.put(chunk, sidecar.blocks);

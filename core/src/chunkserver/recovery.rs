@@ -3,7 +3,8 @@
 //! Nothing is believed before it is durable: what was only in the page cache of a process that died is synced again
 //! (journal, directories) before the volume is used. A replica that was open comes back fenced (PROTOCOL rule 4), with
 //! exactly the prefix that the journal promised; bytes beyond it were never promised and are cut. Bytes missing or wrong
-//! below it make the replica damaged, never shorter (rule 6).
+//! below it make the replica damaged, never shorter (rule 6). A replica that was sealed in the page cache of another boot
+//! counts only if each of its bytes is there.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
@@ -19,6 +20,7 @@ use super::out::Then;
 use super::script::Script;
 use super::sidecar::Sidecar;
 use super::volume::VolumeState;
+use crate::defect::Defect;
 use crate::disk::{DiskError, DiskOk, DiskPath, DiskRequest, DiskResult, Entry};
 use crate::id::{ChunkId, ServerId, VolumeId};
 use crate::log::{FileHeader, HEADER_BYTES, LogKind, Scan};
@@ -81,7 +83,9 @@ pub(super) struct Recovery {
     /// The journal was damaged: what it does not know of may have been promised all the same.
     pub(super) distrusted: bool,
     pub(super) tail: Option<super::tail::Tail>,
-    /// Unsealed replicas whose promise is not kept, and why.
+    /// Sealed replicas that a power cut found in the page cache: what there is of them must be read.
+    pub(super) unverified: BTreeSet<ChunkId>,
+    /// Replicas whose promise is not kept, and why.
     pub(super) broken: BTreeMap<ChunkId, String>,
 }
 
@@ -364,7 +368,13 @@ impl Chunkserver {
         };
         let Some(found) = r.files.get_mut(&chunk) else { return Ok(()) };
         match Sidecar::decode(&payload.bytes) {
-            Ok(sidecar) if sidecar.sealed.chunk == chunk => found.sidecar = Some(sidecar),
+            Ok(sidecar) if sidecar.sealed.chunk == chunk => {
+                let trusted = self.setup.defects.has(Defect::TrustUnsyncedSeal);
+                if sidecar.unsynced.is_some_and(|boot| boot != self.setup.boot) && !trusted {
+                    r.unverified.insert(chunk);
+                }
+                found.sidecar = Some(sidecar);
+            }
             Ok(_) => {}
             Err(error) => self.out.note(Level::Alarm, format!("volume {index}: {chunk}: {error}")),
         }

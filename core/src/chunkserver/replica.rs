@@ -6,8 +6,9 @@ use alloc::vec;
 use alloc::vec::Vec;
 use bytes::Bytes;
 
+use super::flush::Kept;
 use super::journal::Record;
-use super::sidecar::whole_crc;
+use super::sidecar::{Sidecar, whole_crc};
 use crate::id::{ChunkId, ChunkVersion, Peer, WriterId};
 use crate::message::{Grant, ReplicaReport, ReplicaState, SealedChunk};
 use crate::payload::{BLOCK_BYTES, Payload, combine, pieces};
@@ -24,6 +25,8 @@ pub(super) struct Replica {
     pub(super) length: u64,
     /// Of the whole content, once sealed.
     pub(super) crc: u32,
+    /// How a sealed replica's files are kept; of no meaning before.
+    pub(super) kept: Kept,
     /// Changes whenever the files behind the replica may have: answers of earlier disk operations are then void.
     pub(super) generation: u64,
     /// What only an unsealed replica has.
@@ -176,6 +179,7 @@ impl Replica {
             state: ReplicaState::Open,
             length: 0,
             crc: 0,
+            kept: Kept::Durable,
             generation,
             unsealed: Some(Box::new(Unsealed {
                 grant,
@@ -208,16 +212,23 @@ impl Replica {
     }
 
     /// A sealed replica.
-    pub(super) fn sealed(volume: u16, generation: u64, sealed: &SealedChunk) -> Replica {
+    pub(super) fn sealed(volume: u16, generation: u64, sealed: &SealedChunk, kept: Kept) -> Replica {
         Replica {
             volume,
             version: sealed.version,
             state: ReplicaState::Sealed,
             length: sealed.length,
             crc: sealed.crc,
+            kept,
             generation,
             unsealed: None,
         }
+    }
+
+    /// Whether a sidecar is the one that this sealed replica must have.
+    pub(super) fn is_described_by(&self, sidecar: &Sidecar) -> bool {
+        let sealed = sidecar.sealed;
+        (sealed.version, sealed.length, sealed.crc) == (self.version, self.length, self.crc)
     }
 
     pub(super) fn stream(&mut self) -> Option<&mut Stream> {

@@ -6,12 +6,14 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::Chunkserver;
+use super::flush::Kept;
 use super::job::data_of;
 use super::names;
 use super::out::Then;
 use super::pull::read_step;
 use super::read::first_bad_block;
-use crate::disk::{DiskError, DiskRequest, DiskResult};
+use super::sidecar::Sidecar;
+use crate::disk::{DiskError, DiskOk, DiskRequest, DiskResult};
 use crate::id::{ChunkId, ChunkVersion};
 use crate::message::ReplicaState;
 use crate::reached;
@@ -115,7 +117,9 @@ impl Chunkserver {
     fn start_check(&mut self, chunk: ChunkId, ordered: bool) {
         let Some(replica) = self.replicas.get(&chunk) else { return };
         let (generation, volume) = (replica.generation, replica.volume);
-        let table = self.table_of(chunk);
+        let unsealed = replica.unsealed.is_some();
+        // What is in memory says nothing about the sidecar on the disk.
+        let table = self.table_of(chunk).filter(|_| unsealed);
         let known = table.is_some();
         self.checks.insert(chunk, Check { generation, volume, offset: 0, table, ordered });
         if known {
@@ -147,6 +151,7 @@ impl Chunkserver {
         if self.replicas.get(&chunk).is_none_or(|r| r.generation != check.generation) {
             return self.end_check(chunk, None);
         }
+        self.learn_identity(chunk, &result);
         match self.take_sidecar(chunk, result) {
             Ok(table) => {
                 if let Some(check) = self.checks.get_mut(&chunk) {
@@ -155,6 +160,22 @@ impl Chunkserver {
                 self.check_step(chunk);
             }
             Err(error) => self.end_check(chunk, Some(Err(error))),
+        }
+    }
+
+    /// A sidecar that could not be read when the process started may be readable now: it tells what the replica is.
+    fn learn_identity(&mut self, chunk: ChunkId, result: &DiskResult) {
+        let Ok(DiskOk::Data(payload)) = result else { return };
+        let unknown = |r: &&mut super::replica::Replica| r.version == ChunkVersion(0) && r.unsealed.is_none();
+        let Ok(sidecar) = Sidecar::decode(&payload.bytes) else { return };
+        let kept = self.kept(sidecar.unsynced);
+        let Some(replica) = self.replicas.get_mut(&chunk).filter(unknown) else { return };
+        if sidecar.sealed.chunk == chunk && sidecar.cluster == self.cluster {
+            reached!("scrub.sidecar_readable_again");
+            let sealed = sidecar.sealed;
+            (replica.version, replica.length, replica.crc) = (sealed.version, sealed.length, sealed.crc);
+            replica.kept = kept;
+            self.touch(chunk);
         }
     }
 
@@ -220,9 +241,15 @@ impl Chunkserver {
         if replica.state != ReplicaState::Damaged || replica.unsealed.is_some() {
             return false;
         }
+        if replica.kept == Kept::Cached {
+            // A sync of it may have failed: the page cache is no witness of the disk.
+            reached!("scrub.only_cached");
+            return false;
+        }
         reached!("scrub.found_sound");
         replica.state = ReplicaState::Sealed;
         let volume = replica.volume;
+        self.flush_later(chunk);
         self.forget_in_journal(volume, chunk);
         true
     }

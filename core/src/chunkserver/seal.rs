@@ -1,15 +1,17 @@
 //! Sealing (PROTOCOL rules 8 and 9): an unsealed replica becomes an immutable one.
 //!
-//! Order: bytes synced → sidecar written, synced, renamed into place, directory synced → surplus truncated and synced →
+//! Order under `sync`: bytes synced → sidecar written, synced, renamed into place, directory synced → surplus truncated and synced →
 //! journal forgets. The sidecar decides: before its name is durable the replica is the unsealed one that voted, and
 //! nothing of it was cut; after that it is the sealed one, and recovery cuts what the sidecar does not cover for as long
-//! as the journal has not forgotten.
+//! as the journal has not forgotten. Under `async` the same steps are taken without the syncs, the sidecar is provisional,
+//! and `flush` makes both durable later.
 
 use alloc::format;
 use alloc::string::ToString;
 use bytes::Bytes;
 
 use super::Chunkserver;
+use super::flush::Kept;
 use super::job::{Event, Job, Phase, data_of};
 use super::journal::{Record, Waiter};
 use super::names;
@@ -48,6 +50,9 @@ impl Chunkserver {
 
     pub(super) fn seal_event(&mut self, mut job: Job, event: Event) -> Option<Job> {
         let ToServer::Seal { sealed, .. } = job.order else { return None };
+        if matches!(job.phase, Phase::FlushReading | Phase::FlushSyncing | Phase::FlushFinishing) {
+            return self.flush_event(job, event);
+        }
         let chunk = sealed.chunk;
         if self.replicas.get(&chunk).is_none_or(|r| r.state == ReplicaState::Damaged) {
             return None;
@@ -60,7 +65,9 @@ impl Chunkserver {
                     self.empty_file(&mut job, chunk);
                 }
                 // What was promised under `sync` is durable: another sync could only fail.
-                if self.unsynced_path(chunk).is_some() || self.is_async(chunk) {
+                let relaxed = self.is_async(chunk);
+                job.lazy = relaxed && self.may_flush_later(job.volume, sealed.length);
+                if self.unsynced_path(chunk).is_some() || (relaxed && !job.lazy) {
                     job.script.step(DiskRequest::Sync(names::data(job.volume, self.cluster, chunk)));
                 }
                 self.seal_script(job, None)
@@ -89,7 +96,7 @@ impl Chunkserver {
             Ok(false) => Some(job),
             Ok(true) if job.phase == Phase::Syncing => self.seal_synced(job),
             Ok(true) => self.finish_seal(&job),
-            Err(error) if job.phase == Phase::Syncing && self.is_async(job.chunk) => {
+            Err(error) if job.phase == Phase::Syncing && !job.lazy && self.is_async(job.chunk) => {
                 self.seal_failed(job.chunk, &format!("its bytes can't be synced: {error}"))
             }
             Err(error) => {
@@ -158,17 +165,24 @@ impl Chunkserver {
             return self.seal_failed(chunk, "its bytes are not those that were sealed");
         }
         let (volume, cluster) = (job.volume, self.cluster);
-        let sidecar = Sidecar { cluster, sealed, blocks };
+        let unsynced = job.lazy.then_some(self.setup.boot);
+        let sidecar = Sidecar { cluster, sealed, blocks, unsynced };
         let new = names::staged_meta(volume, cluster, chunk);
         let data = alloc::vec![Bytes::from(sidecar.encode())];
         job.script.attempt(DiskRequest::Remove(new.clone()));
         job.script.step(DiskRequest::Write { path: new.clone(), offset: 0, data, create: true });
-        job.script.step(DiskRequest::Sync(new.clone()));
+        if !job.lazy {
+            job.script.step(DiskRequest::Sync(new.clone()));
+        }
         job.script.step(DiskRequest::Rename { from: new, to: names::meta(volume, cluster, chunk) });
-        job.script.step(DiskRequest::SyncDir(names::dir(volume, chunk)));
+        if !job.lazy {
+            job.script.step(DiskRequest::SyncDir(names::dir(volume, chunk)));
+        }
         let path = names::data(volume, cluster, chunk);
         job.script.step(DiskRequest::Truncate { path: path.clone(), length: sealed.length });
-        job.script.step(DiskRequest::Sync(path));
+        if !job.lazy {
+            job.script.step(DiskRequest::Sync(path));
+        }
         job.table = sidecar.blocks;
         job.phase = Phase::Finishing;
         self.seal_script(job, None)
@@ -176,17 +190,25 @@ impl Chunkserver {
 
     fn finish_seal(&mut self, job: &Job) -> Option<Job> {
         let ToServer::Seal { sealed, .. } = job.order else { return None };
-        self.become_sealed(job.volume, &sealed, job.table.clone());
+        let kept = if job.lazy { Kept::Cached } else { Kept::Durable };
+        self.become_sealed(job.volume, &sealed, job.table.clone(), kept);
         None
     }
 
-    /// The chunk's files are in place and durable.
-    pub(super) fn become_sealed(&mut self, volume: u16, sealed: &SealedChunk, table: alloc::vec::Vec<u32>) {
+    /// The chunk's files are in place.
+    pub(super) fn become_sealed(
+        &mut self,
+        volume: u16,
+        sealed: &SealedChunk,
+        table: alloc::vec::Vec<u32>,
+        kept: Kept,
+    ) {
         let chunk = sealed.chunk;
         let generation = self.next_generation();
         self.volume_mut(volume).dirs.insert(chunk.0 as u8);
         self.open.remove(&chunk);
-        let old = self.replicas.insert(chunk, Replica::sealed(volume, generation, sealed));
+        let old = self.replicas.insert(chunk, Replica::sealed(volume, generation, sealed, kept));
+        self.flush_later(chunk);
         self.tables.put(chunk, table);
         // The sidecar already overrules what the journal says about the unsealed replica, but not a note of damage.
         let sync = old.is_some_and(|r| r.state == ReplicaState::Damaged);

@@ -1,12 +1,15 @@
-//! The end of recovery: each unsealed replica's bytes against what the journal promised, and what each file becomes.
+//! The end of recovery: each unsealed replica's bytes against what the journal promised, those of replicas sealed in a page
+//! cache that is gone against their sidecars, and what each file becomes.
 
 use alloc::boxed::Box;
 use alloc::format;
-use alloc::string::ToString;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
+use core::ops::Bound;
 
 use super::Chunkserver;
 use super::fence::Tombstone;
+use super::flush::Kept;
 use super::job::data_of;
 use super::journal::Replayed;
 use super::names;
@@ -35,69 +38,91 @@ fn is_sealed(found: &Found, replayed: Option<&Replayed>) -> bool {
     version.is_some_and(|v| replayed.is_none_or(|r| v > r.grant.version))
 }
 
+impl Recovery {
+    /// Length and block checksums of what must be there of a replica; `None` if nobody doubts it.
+    fn promise(&self, chunk: ChunkId) -> Option<(u64, &[u32])> {
+        let sidecar = self.files.get(&chunk).and_then(|found| found.sidecar.as_ref());
+        let replayed = self.replay.replicas.get(&chunk);
+        match sidecar {
+            Some(s) if replayed.is_none_or(|r| s.sealed.version > r.grant.version) => {
+                self.unverified.contains(&chunk).then_some((s.sealed.length, &s.blocks[..]))
+            }
+            _ => replayed.map(|r| (r.length, &r.crcs[..])),
+        }
+    }
+
+    /// The next replica that may have to be read.
+    fn doubtful_after(&self, chunk: Option<ChunkId>) -> Option<ChunkId> {
+        let from = (chunk.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
+        let unsealed = self.replay.replicas.range(from).next().map(|(chunk, _)| *chunk);
+        let unverified = self.unverified.range(from).next().copied();
+        unsealed.into_iter().chain(unverified).min()
+    }
+}
+
 impl Chunkserver {
-    /// Looks at the next unsealed replica.
+    /// Looks at the next replica that may not be what was promised.
     pub(super) fn next_tail(&mut self, index: u16, r: &mut Recovery) {
-        let after = r.tail.take().map(|tail| tail.chunk);
         let truncates = self.setup.defects.has(Defect::TruncateDamage);
         loop {
-            let from = after
-                .max(r.tail.take().map(|t| t.chunk))
-                .map_or(core::ops::Bound::Unbounded, core::ops::Bound::Excluded);
-            let next = r.replay.replicas.range_mut((from, core::ops::Bound::Unbounded)).next();
-            let Some((chunk, replayed)) = next else { return self.start_repairs(index, r) };
-            let chunk = *chunk;
+            let Some(chunk) = r.doubtful_after(r.tail.map(|tail| tail.chunk)) else {
+                return self.start_repairs(index, r);
+            };
             r.tail = Some(Tail { chunk, offset: 0 });
-            let found = r.files.entry(chunk).or_default();
-            if is_sealed(found, Some(replayed)) || r.broken.contains_key(&chunk) || replayed.length == 0 {
+            let have = r.files.entry(chunk).or_default().data;
+            let Some((length, _)) = r.promise(chunk).filter(|_| !r.broken.contains_key(&chunk)) else {
                 continue;
-            }
-            let have = found.data.unwrap_or(0);
-            if have < replayed.length {
+            };
+            if have.unwrap_or(0) < length {
                 reached!("recovery.short_replica");
-                if truncates {
-                    cut(replayed, have / BLOCK_BYTES);
-                } else {
-                    let why = format!("{have} bytes are there, {} were promised", replayed.length);
-                    r.broken.insert(chunk, why);
+                let have = have.unwrap_or(0);
+                match r.replay.replicas.get_mut(&chunk).filter(|_| truncates) {
+                    Some(replayed) => cut(replayed, have / BLOCK_BYTES),
+                    None => {
+                        r.broken.insert(chunk, format!("{have} bytes are there, {length} were promised"));
+                    }
                 }
-                continue;
+            } else if length > 0 {
+                return self.read_tail(index, r);
             }
-            return self.read_tail(index, r);
         }
     }
 
     fn read_tail(&mut self, index: u16, r: &Recovery) {
         let Some(tail) = r.tail else { return };
-        let length = r.replay.replicas.get(&tail.chunk).map_or(0, |p| p.length);
+        let length = r.promise(tail.chunk).map_or(0, |(length, _)| length);
         let path = names::data(index, self.volume(index).identity.cluster, tail.chunk);
         let (offset, length) = (tail.offset, (length - tail.offset).min(u64::from(MAX_PAYLOAD)) as u32);
         self.out.disk(DiskRequest::Read { path, offset, length }, Then::Recovery { volume: index, tag: 0 });
     }
 
     pub(super) fn on_tail_read(&mut self, index: u16, r: &mut Recovery, result: DiskResult) {
-        let Some(tail) = r.tail.as_mut() else { return };
-        let Some(replayed) = r.replay.replicas.get_mut(&tail.chunk) else { return };
-        let expected = (replayed.length - tail.offset).min(u64::from(MAX_PAYLOAD));
-        let why = match data_of(result) {
-            Err(error) => Some(error.to_string()),
-            Ok(payload) => first_bad_block(&payload, expected, &replayed.crcs).map(|offset| {
-                reached!("recovery.bad_block");
-                if self.setup.defects.has(Defect::TruncateDamage) {
-                    cut(replayed, offset / BLOCK_BYTES);
-                }
-                format!("block at offset {offset} fails its checksum")
-            }),
+        let truncates = self.setup.defects.has(Defect::TruncateDamage);
+        let Some(Tail { chunk, offset }) = r.tail else { return };
+        let Some((length, crcs)) = r.promise(chunk) else { return };
+        let expected = (length - offset).min(u64::from(MAX_PAYLOAD));
+        let (bad, why) = match data_of(result) {
+            Err(error) => (None, Some(error.to_string())),
+            Ok(payload) => {
+                let bad = first_bad_block(&payload, expected, crcs);
+                (bad, bad.map(|offset| format!("block at offset {offset} fails its checksum")))
+            }
         };
-        tail.offset += expected;
+        if let Some(offset) = bad {
+            reached!("recovery.bad_block");
+            if truncates && let Some(replayed) = r.replay.replicas.get_mut(&chunk) {
+                cut(replayed, offset / BLOCK_BYTES);
+            }
+        }
+        r.tail = Some(Tail { chunk, offset: offset + expected });
         match why {
             Some(why) => {
-                if !self.setup.defects.has(Defect::TruncateDamage) {
-                    r.broken.insert(tail.chunk, why);
+                if !truncates {
+                    r.broken.insert(chunk, why);
                 }
                 self.next_tail(index, r);
             }
-            None if tail.offset >= replayed.length => self.next_tail(index, r),
+            None if offset + expected >= length => self.next_tail(index, r),
             None => self.read_tail(index, r),
         }
     }
@@ -109,7 +134,9 @@ impl Chunkserver {
         for (chunk, found) in &r.files {
             let replayed = r.replay.replicas.get(chunk);
             let length = match (is_sealed(found, replayed), &found.sidecar, replayed) {
-                (true, Some(sidecar), Some(_)) => sidecar.sealed.length,
+                (true, Some(sidecar), _) if replayed.is_some() || sidecar.unsynced.is_some() => {
+                    sidecar.sealed.length
+                }
                 (false, _, Some(replayed)) if !r.broken.contains_key(chunk) => replayed.length,
                 (false, _, None) if !found.meta => {
                     orphans.push(*chunk);
@@ -166,10 +193,15 @@ impl Chunkserver {
                         reached!("recovery.sealed_before_forgotten");
                         forgets.push(chunk);
                     }
-                    self.recovered_sealed(index, chunk, &found, had_journal, marked)
+                    let why = r.broken.get(&chunk).map(String::as_str);
+                    self.recovered_sealed(index, chunk, &found, had_journal, marked, why)
                 }
             };
             self.install(index, chunk, replica);
+            if self.replicas.get(&chunk).is_some_and(|r| r.state == ReplicaState::Sealed && r.volume == index)
+            {
+                self.flush_later(chunk);
+            }
         }
         for chunk in forgets {
             self.forget_in_journal(index, chunk);
@@ -192,7 +224,8 @@ impl Chunkserver {
         };
         let generation = self.next_generation();
         let (length, unsealed) = (replayed.length, Some(Box::new(unsealed)));
-        Replica { volume, version, state, length, crc: 0, generation, unsealed }
+        let kept = Kept::Durable;
+        Replica { volume, version, state, length, crc: 0, kept, generation, unsealed }
     }
 
     fn recovered_sealed(
@@ -202,13 +235,24 @@ impl Chunkserver {
         found: &Found,
         was_cut: bool,
         marked: Option<ChunkVersion>,
+        broken: Option<&str>,
     ) -> Replica {
         let unknown = SealedChunk { chunk, version: ChunkVersion(0), length: 0, crc: 0 };
         let sealed = found.sidecar.as_ref().map_or(unknown, |s| s.sealed);
         let generation = self.next_generation();
-        let mut replica = Replica::sealed(index, generation, &sealed);
+        let unsynced = found.sidecar.as_ref().and_then(|s| s.unsynced);
+        let kept = self.kept(unsynced);
+        let was_cut = was_cut || unsynced.is_some();
+        let mut replica = Replica::sealed(index, generation, &sealed, kept);
         let fits = found.data.is_some_and(|d| d == sealed.length || (was_cut && d > sealed.length));
-        if found.sidecar.is_none() || !fits || marked.is_some_and(|v| v <= sealed.version) {
+        if kept == Kept::Recovered && (broken.is_some() || !fits) {
+            // What an `async` file risks.
+            reached!("recovery.unsynced_seal_lost");
+            let why = broken.unwrap_or("its file is gone");
+            let text = format!("volume {index}: {chunk} was not synced when the power failed: {why}");
+            self.out.note(Level::Warn, text);
+            replica.state = ReplicaState::Damaged;
+        } else if found.sidecar.is_none() || !fits || marked.is_some_and(|v| v <= sealed.version) {
             let text = format!("volume {index}: {chunk} {} is damaged", sealed.version);
             self.out.note(Level::Alarm, text);
             self.damage_found += 1;

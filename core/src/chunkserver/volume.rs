@@ -5,6 +5,7 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
+use super::flush::Flusher;
 use super::identity::Identity;
 use super::journal::Journal;
 use super::out::Then;
@@ -48,6 +49,7 @@ pub(super) struct Volume {
     pub(super) dirs: BTreeSet<u8>,
     /// The next number in the quarantine.
     pub(super) quarantine_number: u64,
+    pub(super) flusher: Flusher,
 }
 
 impl Volume {
@@ -63,6 +65,7 @@ impl Volume {
             written_at_poll: 0,
             dirs: BTreeSet::new(),
             quarantine_number: 1,
+            flusher: Flusher::default(),
         }
     }
 
@@ -180,6 +183,7 @@ impl Chunkserver {
             format!("volume {index}: {what}: {error}; it is out of use until the chunkserver restarts");
         self.out.note(Level::Alarm, reason.clone());
         self.volume_mut(index).state = VolumeState::Failed(reason);
+        self.volume_mut(index).flusher = Flusher::default();
         let lost: Vec<ChunkId> =
             self.replicas.iter().filter(|(_, r)| r.volume == index).map(|(chunk, _)| *chunk).collect();
         for chunk in lost {

@@ -1,6 +1,7 @@
 //! What must hold. One file for each promise; `docs/invariants.md` numbers them.
 
 pub mod ack_durability;
+pub mod claims;
 pub mod commits;
 pub mod convergence;
 pub mod digest;

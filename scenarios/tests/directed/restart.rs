@@ -6,12 +6,12 @@ use cairn_core::message::{MasterReply, MasterRequest, Message};
 use cairn_core::time::Span;
 use runtime_sim::NodeState;
 use scenarios::cluster::MASTER;
-use scenarios::workload::operation::{Operation, Outcome};
+use scenarios::workload::operation::{Operation, Outcome, Storage};
 use scenarios::workload::perform::perform;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-use super::stage::{CHUNK, content, shape, tell, tell_on};
+use super::stage::{CHUNK, content, shape, storage, tell, tell_on};
 
 #[test]
 fn the_master_restarts_in_the_middle_of_an_upload() {
@@ -155,5 +155,31 @@ fn while_the_master_is_away_calls_wait_and_then_give_up() {
         stage.pass(2_000).await;
         let listed = stage.call(ClientRequest::Master(MasterRequest::Stat { path: "/".into() })).await;
         assert!(matches!(listed, cairn_core::client::ClientResponse::Master(MasterReply::Status(_))));
+    });
+}
+
+#[test]
+fn a_server_that_loses_power_soon_after_a_seal_in_its_page_cache_claims_only_what_is_left() {
+    tell(28, |stage| async move {
+        let relaxed = Storage { relaxed: true, ..storage() };
+        for round in 0..6 {
+            let (path, file) = (format!("/f{round}"), content(round, 3 * CHUNK + 1_234));
+            let put = Operation::Put {
+                path: path.clone(),
+                content: file,
+                replace: false,
+                piece: 16_384,
+                storage: relaxed,
+            };
+            assert!(matches!(stage.perform(&put).await, Outcome::Stored { .. }));
+            // Sealed everywhere, and not yet synced anywhere.
+            stage.until_whole().await;
+            let victim = format!("cs{}", round % 4);
+            stage.world.power_cut(&victim);
+            stage.pass(u64::from(round) * 100).await;
+            stage.world.restart(&victim);
+            stage.until_whole().await;
+            stage.expect(&path, file).await;
+        }
     });
 }

@@ -152,6 +152,23 @@ impl MemoryDisk {
         }
     }
 
+    /// Of what was never synced, the power cut to come spares these files and their names.
+    pub(super) fn keep(&mut self, spared: impl Fn(&str) -> bool) {
+        for (key, id) in self.names.iter().filter(|(key, _)| spared(&key.1)) {
+            self.durable_names.insert(key.clone(), *id);
+            if let Some(file) = self.files.get_mut(id) {
+                file.sync();
+            }
+        }
+    }
+
+    /// Bytes that never reached the disk.
+    pub(super) fn zero(&mut self, path: &DiskPath, range: core::ops::Range<usize>) {
+        let file = self.file(path).unwrap();
+        file.durable[range.clone()].fill(0);
+        file.now[range].fill(0);
+    }
+
     /// Names of files that contain `part`.
     pub(super) fn find(&self, part: &str) -> Vec<DiskPath> {
         let fits = self.names.keys().filter(|(_, name)| name.contains(part) && !name.ends_with('/'));

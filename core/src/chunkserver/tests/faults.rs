@@ -133,6 +133,78 @@ fn a_passing_read_error_does_not_cost_an_unsealed_replica_its_vote() {
 }
 
 #[test]
+fn a_failing_write_costs_only_what_it_was_to_write() {
+    for durability in [Durability::Sync, Durability::Async] {
+        let mut world = World::new();
+        let grant = world.grant(5, durability);
+        world.open(&grant);
+        world.append(5, 1, 0, b"promised");
+        world.nodes[0].disk.failing = Some(("Write { path: DiskPath { volume: 0, name: \"chunks/05/", io()));
+        world.append(5, 2, 8, b" and not");
+        world.nodes[0].disk.failing = None;
+        assert!(matches!(world.failure(), Some(ChunkError::Disk { .. })));
+        let vote = Vote::Prefix { length: 8, crc: crc32fast::hash(b"promised") };
+        assert_eq!(world.fence(0, &grant), vote);
+        world.restart(0, durability == Durability::Sync);
+        assert_eq!(world.fence(0, &grant), vote);
+        world.seal(&[0], 5, b"promised");
+        assert_eq!(world.read(0, 5, V2, 0, 8).unwrap().bytes, &b"promised"[..]);
+        assert!(world.nodes[0].alarms.is_empty());
+    }
+}
+
+#[test]
+fn a_sidecar_that_could_not_be_read_at_the_start_is_read_again_by_the_scrubber() {
+    let mut world = World::new();
+    let bytes = pattern(100_000);
+    world.write(5, &bytes);
+    world.seal(&[0], 5, &bytes);
+    world.nodes[0].disk.failing = Some((".meta\" }, offset", io()));
+    world.restart(0, false);
+    assert_eq!(world.view(0, 5).map(|r| (r.state, r.version.0)), Some((ReplicaState::Damaged, 0)));
+    world.nodes[0].disk.failing = None;
+    world.pass(30_000);
+    assert_eq!(world.state(0, 5), Some(ReplicaState::Sealed));
+    assert_eq!(world.read(0, 5, V2, 0, 100_000).unwrap().bytes, bytes);
+    world.restart(0, true);
+    assert_eq!(world.state(0, 5), Some(ReplicaState::Sealed));
+}
+
+#[test]
+fn a_rotten_sidecar_is_found_although_its_checksums_are_in_memory() {
+    let mut world = World::new();
+    world.write(5, b"sound");
+    world.seal(&[0], 5, b"sound");
+    let path = world.nodes[0].disk.find(".meta")[0].clone();
+    world.nodes[0].disk.flip(&path, 30);
+    assert!(world.read(0, 5, V2, 0, 5).is_ok());
+    world.pass(20_000);
+    assert_eq!(world.state(0, 5), Some(ReplicaState::Damaged));
+}
+
+#[test]
+fn tombstones_end_with_their_session() {
+    let config = ChunkserverConfig { journal_bytes: 2_000, ..ChunkserverConfig::default() };
+    let mut world = World::with(config);
+    let first = world.grant(1, Durability::Sync);
+    for chunk in 1..=40 {
+        let grant = world.grant(chunk, Durability::Sync);
+        assert_eq!(world.fence(0, &grant), Vote::Absent);
+    }
+    assert_eq!(world.nodes[0].machine.tombstones.len(), 40, "they bind while the session lasts");
+    world.lose(0, Peer::Dial(Address::new("master")));
+    world.pass(3_000);
+    for chunk in 41..=120 {
+        let grant = world.grant(chunk, Durability::Sync);
+        assert_eq!(world.fence(0, &grant), Vote::Absent);
+    }
+    assert_eq!(world.nodes[0].machine.tombstones.len(), 80);
+    // What they kept out is kept out by its session.
+    world.open(&first);
+    assert_eq!(world.failure(), Some(ChunkError::WrongIncarnation(ChunkId(1))));
+}
+
+#[test]
 fn a_chunk_id_that_would_share_a_file_with_another_chunk_is_refused() {
     let mut world = World::new();
     let bytes = pattern(1_000);

@@ -2,6 +2,7 @@
 
 mod disk;
 mod faults;
+mod flushing;
 mod settling;
 mod upkeep;
 mod world;

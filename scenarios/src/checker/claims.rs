@@ -1,0 +1,59 @@
+//! A server that comes back claims as sealed only what its disks hold (invariant 15).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use cairn_core::chunkserver::Chunkserver;
+use cairn_core::id::ChunkId;
+use cairn_core::message::ReplicaState;
+
+use crate::cluster::Cluster;
+use crate::violation::Violations;
+
+const NAME: &str = "claims";
+
+/// Reads a server's disks whenever a new process of it has recovered and registered.
+pub fn watch(cluster: &Cluster, violations: &Violations) {
+    let violations = violations.clone();
+    let seen = cluster.clone();
+    let mut checked: BTreeSet<String> = BTreeSet::new();
+    cluster.world.observe_chunkserver(move |_, name, server| {
+        // A process that has just begun does not know whose volumes it has.
+        let fresh = server.server().0 == 0;
+        if checked.contains(name) {
+            if fresh {
+                checked.remove(name);
+            }
+        } else if server.is_ready() {
+            checked.insert(name.to_owned());
+            if let Err(text) = check(&seen, name, server) {
+                violations.add(NAME, text);
+            }
+        }
+    });
+}
+
+fn check(cluster: &Cluster, name: &str, server: &Chunkserver) -> Result<(), String> {
+    let files: BTreeMap<(u16, ChunkId), String> = cluster
+        .chunk_files(name)
+        .into_iter()
+        .map(|(volume, path, _, chunk)| ((volume, chunk), path))
+        .collect();
+    let harmed: Vec<String> =
+        cluster.world.damage_standing().into_iter().filter(|d| d.node == name).map(|d| d.path).collect();
+    for replica in server.replicas().filter(|r| r.state == ReplicaState::Sealed) {
+        let path = files.get(&(replica.volume_index, replica.chunk));
+        // What rotted since it was written is for the scrubber to find.
+        if path.is_some_and(|path| harmed.contains(path)) {
+            continue;
+        }
+        let read = path.and_then(|path| cluster.world.read_file(name, replica.volume_index, path));
+        let found = read.map(|bytes| (bytes.len() as u64, crc32fast::hash(&bytes)));
+        if found != Some((replica.ready, replica.crc)) {
+            return Err(format!(
+                "{name} came back and claims {} {} with {} bytes and checksum {:08x}, its disk has {found:x?}",
+                replica.chunk, replica.version, replica.ready, replica.crc
+            ));
+        }
+    }
+    Ok(())
+}
