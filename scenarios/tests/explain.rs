@@ -77,7 +77,7 @@ fn a_broken_promise_leads_back_to_the_step_that_broke_it() {
     assert_eq!(data.story.last().map(|step| step.tone), Some(Tone::Broken));
     let odd =
         data.story.iter().find(|step| step.tone == Tone::Odd).expect("the step that broke it is marked");
-    assert!(odd.text.contains("are committed, but only"), "{odd:?}");
+    assert!(odd.text.contains("are committed, but then none"), "{odd:?}");
     let mut at = run.focus.event;
     let mut chain = Vec::new();
     while let Some(cause) = run.record.happenings[at as usize].cause {

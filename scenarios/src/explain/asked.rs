@@ -9,6 +9,9 @@ use super::words::words;
 /// Users' calls told with the story of a chunk, and without one.
 const ASKED: (usize, usize) = (4, 40);
 
+/// Calls that change nothing that a name shows.
+const OF_BYTES: [&str; 3] = ["Read ", "Write ", "Release "];
+
 /// What the client whose answer led to the finding was asked last, and what it answered.
 pub fn asked(record: &Record, subjects: &Subjects, focus: &Focus) -> Vec<(HappeningId, String)> {
     let Some(Happening { what: What::Broken { .. }, cause: Some(cause), .. }) =
@@ -20,6 +23,10 @@ pub fn asked(record: &Record, subjects: &Subjects, focus: &Focus) -> Vec<(Happen
     else {
         return Vec::new();
     };
+    // The cluster's state is what checkers ask for, not users.
+    if words(record, subjects, &record.happenings[*cause as usize]).starts_with("Cluster ") {
+        return Vec::new();
+    }
     let many = if focus.chunk.is_some() { ASKED.0 } else { ASKED.1 };
     let name = &record.nodes[usize::from(*node)];
     let until = record.happenings.iter().enumerate().take(focus.event as usize).rev();
@@ -30,11 +37,13 @@ pub fn asked(record: &Record, subjects: &Subjects, focus: &Focus) -> Vec<(Happen
             {
                 let call = words(record, subjects, &record.happenings[called as usize]);
                 let answer = words(record, subjects, happening);
-                Some((id as HappeningId, format!("A user asks {name}: {call} — and is answered: {answer}")))
+                let dull = focus.chunk.is_none() && OF_BYTES.iter().any(|verb| call.starts_with(verb));
+                (!dull && call != "ClusterStatus").then(|| {
+                    (id as HappeningId, format!("A user asks {name}: {call} — and is answered: {answer}."))
+                })
             }
             _ => None,
         })
-        .filter(|(_, text)| !text.contains("ClusterStatus"))
         .take(many)
         .collect();
     told.reverse();

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::Run;
 use super::promise::promise;
-use super::story::{Step, story};
+use super::story::{Step, count, story};
 use super::words::words;
 use crate::plan::Plan;
 
@@ -219,12 +219,13 @@ fn facts(plan: &Plan, run: &Run) -> Vec<(String, String)> {
         fact(
             "Cluster",
             format!(
-                "1 master, {} chunkservers with {volumes} volumes on {} racks",
-                shape.servers.len(),
-                racks.len()
+                "1 master, {} with {} on {}",
+                count(shape.servers.len() as u64, "chunkserver"),
+                count(volumes.into(), "volume"),
+                count(racks.len() as u64, "rack")
             ),
         ),
-        fact("Users", format!("{} on {} clients", shape.users, shape.clients)),
+        fact("Users", format!("{} on {}", shape.users, count(shape.clients as u64, "client"))),
         fact("Files", storages.join("; ")),
         fact("Faults planned", plan.strikes.len().to_string()),
         fact(

@@ -105,6 +105,11 @@ struct List {
     after: String,
 }
 
+/// A number with its noun.
+pub(super) fn count(number: u64, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}
+
 struct Teller<'a> {
     record: &'a Record,
     subjects: &'a Subjects,
@@ -168,10 +173,16 @@ impl<'a> Teller<'a> {
             let Stream { id, writer, records, sent, acknowledged } = stream;
             let told = match (records, acknowledged) {
                 (0, end) => format!("{writer} hears that bytes up to {end} are committed."),
-                (n, 0) => format!("{writer} sends {n} records, up to byte {sent}; none is acknowledged yet."),
+                (n, 0) => {
+                    format!(
+                        "{writer} sends {}, up to byte {sent}; none is acknowledged yet.",
+                        count(n, "record")
+                    )
+                }
                 (n, end) => {
                     format!(
-                        "{writer} sends {n} records, up to byte {sent}, and hears that those up to {end} are committed."
+                        "{writer} sends {}, up to byte {sent}, and hears that those up to {end} are committed.",
+                        count(n, "record")
                     )
                 }
             };
@@ -297,7 +308,7 @@ impl<'a> Teller<'a> {
                 stream.sent = stream.sent.max(payload.end());
             }
             Message::Append(AppendMessage::Committed { end, .. }) if other.starts_with("client") => {
-                self.committed(id, own, &other, *end, chunk);
+                self.committed(id, own, self.name(to), *end, chunk);
             }
             Message::Append(AppendMessage::Failed { error, .. }) => {
                 self.step(id, Tone::Plain, format!("{own} tells {other} that writing failed: {error}."));
@@ -404,10 +415,11 @@ impl<'a> Teller<'a> {
             let holding =
                 holders.iter().filter(|(server, r)| members.contains(server) && held(r) >= end).count();
             let needed = usize::from(grant.quorum);
+            let few = if holding == 0 { "none".to_owned() } else { format!("only {holding}") };
             if holding < needed && !self.short && self.sealed.is_none() {
                 self.short = true;
                 let text = format!(
-                    "{own} tells {other} that bytes up to {end} are committed, but only {holding} of the members held them then; {needed} must."
+                    "{own} tells {other} that bytes up to {end} are committed, but then {few} of the members held them; {needed} must."
                 );
                 self.step(id, Tone::Odd, text);
                 self.holds(Some(chunk));

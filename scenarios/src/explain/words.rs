@@ -1,6 +1,6 @@
 //! An event in one line of text, with nodes by name and chunks by number instead of their long identifiers.
 
-use cairn_core::client::{ClientRequest, ClientResponse};
+use cairn_core::client::{ClientRequest, ClientResponse, ClientResult};
 use cairn_core::disk::DiskOk;
 use cairn_core::id::{ChunkUuid, ServerId};
 use runtime_sim::record::{Happening, Record, What};
@@ -25,23 +25,12 @@ pub fn words(record: &Record, subjects: &Subjects, happening: &Happening) -> Str
             Ok(DiskOk::Space { free, .. }) => format!("free={free}"),
             Err(error) => format!("error: {error}"),
         },
-        What::Called { request: Some(request), .. } => match &**request {
-            ClientRequest::Write { handle, data } => format!("Write {handle} len={}", data.len()),
-            ClientRequest::Master(request) => request.to_string(),
-            request => format!("{request:?}"),
-        },
+        What::Called { request: Some(request), .. } => call(request),
         What::Called { request: None, call } => format!("{call}"),
         What::PeerLost { .. } => "connection lost".into(),
         What::Sent { message, .. } => message.to_string(),
         What::DiskBegun { request, .. } => request.to_string(),
-        What::Replied { response: Some(response), .. } => match &**response {
-            Ok(ClientResponse::Data(pieces)) => {
-                format!("Data len={}", pieces.iter().map(|piece| piece.len()).sum::<usize>())
-            }
-            Ok(ClientResponse::Master(reply)) => reply.to_string(),
-            Ok(response) => format!("{response:?}"),
-            Err(error) => format!("error: {error}"),
-        },
+        What::Replied { response: Some(response), .. } => answer(response),
         What::Replied { response: None, call, .. } => format!("{call}"),
         What::Noted { text } | What::World { text } => text.clone(),
         What::Broken { checker, text } => format!("{checker}: {text}"),
@@ -49,6 +38,35 @@ pub fn words(record: &Record, subjects: &Subjects, happening: &Happening) -> Str
     shorten(&text, |server| {
         subjects.servers.get(&server).map(|node| record.nodes[usize::from(*node)].as_str())
     })
+}
+
+/// What a user asks for.
+fn call(request: &ClientRequest) -> String {
+    match request {
+        ClientRequest::Master(request) => request.to_string(),
+        ClientRequest::Create { path, replace, .. } => format!("Create path={path:?} replace={replace}"),
+        ClientRequest::Write { handle, data } => format!("Write {handle} len={}", data.len()),
+        ClientRequest::Close { handle } => format!("Close {handle}"),
+        ClientRequest::Abort { handle } => format!("Abort {handle}"),
+        ClientRequest::Open { path } => format!("Open path={path:?}"),
+        ClientRequest::Read { handle, offset, length } => format!("Read {handle} at={offset} len={length}"),
+        ClientRequest::Release { handle } => format!("Release {handle}"),
+    }
+}
+
+/// What a user is told.
+fn answer(response: &ClientResult) -> String {
+    match response {
+        Ok(ClientResponse::Done) => "Done".into(),
+        Ok(ClientResponse::Master(reply)) => reply.to_string(),
+        Ok(ClientResponse::Created { handle, .. }) => format!("Created {handle}"),
+        Ok(ClientResponse::Status(status)) => format!("Status path={:?} len={}", status.path, status.length),
+        Ok(ClientResponse::Opened { handle, length }) => format!("Opened {handle} len={length}"),
+        Ok(ClientResponse::Data(pieces)) => {
+            format!("Data len={}", pieces.iter().map(|piece| piece.len()).sum::<usize>())
+        }
+        Err(error) => format!("error: {error}"),
+    }
 }
 
 /// Puts names for long identifiers: `chunk-7` for a chunk's file name, a node's name for its server's id.
