@@ -70,7 +70,7 @@ pub fn code_of(error: &ClientError) -> Exit {
         },
         ClientError::Unreadable { .. } | ClientError::NoReplica(_) => Exit::Data,
         ClientError::Timeout(_) | ClientError::WriteRefused(_) => Exit::Unavailable,
-        ClientError::BadHandle | ClientError::Closed => Exit::Failed,
+        ClientError::Stale(_) | ClientError::BadHandle | ClientError::Closed => Exit::Failed,
     }
 }
 

@@ -80,6 +80,18 @@ defects! {
     CountDeadReplica = "count-dead-replica",
     /// Reclaimed chunks are never collected.
     LeakChunks = "leak-chunks",
+    /// Completing an upload replaces what came meanwhile, though that was not asked for.
+    CreateTwice = "create-twice",
+    /// A repeated grant names its members in another order, and so another primary.
+    SecondPrimary = "second-primary",
+    /// The scrubber takes a last block that is not full for damaged.
+    FalseAlarm = "false-alarm",
+    /// A chunkserver never forgets which replicas changed.
+    KeepChanges = "keep-changes",
+    /// The client neither repeats a request nor gives it up when no answer comes.
+    WaitForEver = "wait-for-ever",
+    /// A server's number of replicas, as operators see it, never falls.
+    StaleServerCount = "stale-server-count",
 }
 
 /// The defects switched on in one machine. Zero-sized without the feature `defects`.

@@ -190,6 +190,9 @@ pub enum ClientError {
     /// A write could not be made safe and was refused (never acknowledged).
     #[error("write refused: {0}")]
     WriteRefused(String),
+    /// The file that was opened is not at its path any more, and what is left of it can't be found.
+    #[error("{0} was replaced or removed since it was opened; open it again")]
+    Stale(String),
     /// The handle is closed, aborted or was never open.
     #[error("file handle is not open")]
     BadHandle,

@@ -56,6 +56,7 @@ pub const MARKS: &[&str] = &[
     "flush.put_off",
     "flush.sync_failed",
     "grants.fewer_than_wanted",
+    "grants.members_unknown_yet",
     "grants.not_enough_servers",
     "grants.repeated",
     "locations.unreported",
@@ -105,6 +106,7 @@ pub const MARKS: &[&str] = &[
     "servers.dead",
     "servers.duplicate",
     "servers.refused",
+    "servers.replaced",
     "servers.revived",
     "session.master_silent",
 ];

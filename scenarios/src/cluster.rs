@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use cairn_core::defect::Defects;
 use cairn_core::id::{ChunkId, ChunkUuid};
@@ -16,6 +17,9 @@ use crate::shape::Shape;
 
 /// The master's name and address.
 pub const MASTER: &str = "master";
+
+/// A checker's question is answered or given up within this time.
+pub(crate) const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 
 /// A running cluster.
 #[derive(Clone)]
@@ -101,7 +105,7 @@ impl Cluster {
         let Some(client) = self.clients.first() else { return false };
         let start = self.world.now();
         while self.world.now().since(start) < within {
-            if let Ok(status) = health::status(client).await
+            if let Ok(Ok(status)) = madsim::time::timeout(ANSWER_WITHIN, health::status(client)).await
                 && !status.starting
                 && status.servers.iter().filter(|s| s.live).count() == self.shape.servers.len()
             {

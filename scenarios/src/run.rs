@@ -8,15 +8,21 @@ use runtime_sim::record::Record;
 use runtime_sim::{ClientHandle, FaultCounts, TraceMode, World};
 use serde::Serialize;
 
-use crate::checker::{ack_durability, claims, commits, convergence, digest, namespace, versions};
+use crate::checker::progress::{self, Progress};
+use crate::checker::{
+    ack_durability, alarms, claims, commits, convergence, identical, linearizability, log_agreement,
+    namespace, one_primary, versions,
+};
 use crate::cluster::{self, Cluster, MASTER};
 use crate::nemesis;
 use crate::plan::Plan;
 use crate::violation::{Violation, Violations};
 use crate::workload::generate::Step;
+use crate::workload::linearizability::history::Recorder;
 use crate::workload::model::Model;
-use crate::workload::operation::Outcome;
+use crate::workload::operation::{Operation, Outcome};
 use crate::workload::perform::perform;
+use crate::workload::shared;
 
 /// A blank cluster must serve within this time.
 const START_WITHIN: Span = Span::from_ms(30_000);
@@ -57,6 +63,10 @@ pub struct Figures {
     pub failed: u64,
     /// Changes of unknown fate.
     pub unknown: u64,
+    /// Calls on shared names whose answers were put in order.
+    pub ordered: u64,
+    /// Shared objects whose histories were too large to be judged.
+    pub undecided: u64,
 }
 
 /// Runs a plan.
@@ -110,26 +120,40 @@ async fn story(
     let told = world.clone();
     violations.listen(move |violation| told.broken(&violation.checker, &violation.text));
     ack_durability::watch(&cluster, &violations);
+    alarms::watch(&cluster, &violations);
     claims::watch(&cluster, &violations);
     commits::watch(&cluster, &violations);
-    digest::watch(&cluster, &violations);
+    log_agreement::watch(&cluster, defects, &violations);
+    one_primary::watch(&cluster, &violations);
     versions::watch(&cluster, &violations);
     if !cluster.until_ready(START_WITHIN).await {
-        violations.add("start", format!("not ready after {} s", START_WITHIN.as_ms() / 1000));
+        violations.add(progress::NAME, format!("not ready after {} s", START_WITHIN.as_ms() / 1000));
         return Figures::default();
     }
+    let shared_names = shared::names(plan.users.iter().flatten());
+    if !shared_names.is_empty() {
+        make_shared_directory(&cluster, &violations).await;
+    }
+    let (recorder, progress) = (Recorder::default(), Progress::default());
     let users: Vec<_> = plan
         .users
         .iter()
         .enumerate()
         .map(|(i, steps)| {
             let client = cluster.clients[i % cluster.clients.len()].clone();
-            world.spawn(user(world.clone(), client, steps.clone(), violations.clone()))
+            let watched = Watched {
+                user: i,
+                recorder: recorder.clone(),
+                progress: progress.clone(),
+                violations: violations.clone(),
+            };
+            world.spawn(user(world.clone(), client, steps.clone(), watched))
         })
         .collect();
     nemesis::storm(&cluster, &plan.strikes, plan.chaos_ms).await;
     nemesis::heal(&cluster);
     world.note("healed");
+    let watchdog = world.spawn(progress.clone().watchdog(world.clone(), violations.clone()));
     let mut figures = Figures::default();
     let mut models = Vec::new();
     for user in users {
@@ -141,9 +165,12 @@ async fn story(
                 figures.unknown += told.unknown;
                 models.push(model);
             }
-            Err(error) => violations.add("user", format!("a user's task ended: {error}")),
+            Err(error) => violations.add(progress::NAME, format!("a user's task ended: {error}")),
         }
     }
+    progress.over();
+    // It only looks, and what it found is among the violations.
+    let _ = watchdog.await;
     // Whoever walked away from a half-written file left its client running, which rightly keeps the upload alive.
     for client in &cluster.clients {
         world.kill(client.name());
@@ -151,21 +178,41 @@ async fn story(
     }
     convergence::check(&cluster, &violations).await;
     settle(&cluster, &mut models, &violations).await;
+    identical::check(&cluster, &violations);
+    log_agreement::check(&cluster, defects, &violations);
+    let mut judgement = linearizability::check(&cluster, &shared_names, &recorder, &violations).await;
     if !violations.any() {
         // What was promised must also be there after everybody went down at once.
         everybody_down(&cluster, plan.shape.is_relaxed()).await;
         settle(&cluster, &mut models, &violations).await;
+        log_agreement::check(&cluster, defects, &violations);
+        judgement = linearizability::check(&cluster, &shared_names, &recorder, &violations).await;
     }
+    (figures.ordered, figures.undecided) = (judgement.calls as u64, judgement.undecided as u64);
     figures
 }
 
-/// One user's life. Returns what may be there now.
-async fn user(
-    world: World,
-    client: ClientHandle,
-    steps: Vec<Step>,
+/// Makes the directory in which users meet, before anything goes wrong.
+async fn make_shared_directory(cluster: &Cluster, violations: &Violations) {
+    let Some(client) = cluster.clients.first() else { return };
+    let outcome = perform(client, &Operation::Mkdir { path: shared::ROOT.to_owned(), parents: true }).await;
+    if outcome != Outcome::Done {
+        violations.add(progress::NAME, format!("{} can't be made: {}", shared::ROOT, outcome.brief()));
+    }
+}
+
+/// Where a user's doings are noted.
+struct Watched {
+    user: usize,
+    recorder: Recorder,
+    progress: Progress,
     violations: Violations,
-) -> (Model, Figures) {
+}
+
+/// One user's life. Returns what may be there now.
+async fn user(world: World, client: ClientHandle, steps: Vec<Step>, watched: Watched) -> (Model, Figures) {
+    let Watched { user, recorder, progress, violations } = watched;
+    let who = format!("user{user}@{}", client.name());
     let mut model = Model::default();
     let mut figures = Figures::default();
     for step in steps {
@@ -179,16 +226,29 @@ async fn user(
         if step.operation.is_change() && model.is_crowded() {
             continue;
         }
+        let shared = shared::is_shared(&step.operation);
+        progress.begins(user, step.operation.brief(), world.now());
+        let asked = shared.then(|| recorder.ask(&who, &step.operation, world.now()));
         let outcome = perform(&client, &step.operation).await;
+        progress.ended(user);
         match &outcome {
             Outcome::Refused(_) => figures.refused += 1,
             Outcome::Failed(_) => figures.failed += 1,
             Outcome::Unknown(_) => figures.unknown += 1,
             _ => figures.done += 1,
         }
-        if let Err(text) = model.learn(&step.operation, &outcome) {
-            let checker = if matches!(outcome, Outcome::Broken(_)) { "no-wrong-bytes" } else { "namespace" };
-            violations.add(checker, text);
+        if let Some(asked) = asked {
+            recorder.answer(asked, &outcome);
+        }
+        match outcome {
+            Outcome::Broken(text) => violations.add("no-wrong-bytes", text),
+            // What others do meanwhile no single user's model can know.
+            _ if shared => {}
+            outcome => {
+                if let Err(text) = model.learn(&step.operation, &outcome) {
+                    violations.add("namespace", text);
+                }
+            }
         }
     }
     (model, figures)

@@ -63,6 +63,10 @@ pub struct Summary {
     pub failed: u64,
     /// Changes whose fate users were not told.
     pub unknown: u64,
+    /// Calls on shared names that were put in order.
+    pub ordered: u64,
+    /// Histories of shared names that were too large to be judged.
+    pub undecided: u64,
     /// Simulated seconds.
     pub simulated_seconds: u64,
     /// What was injected, by kind.
@@ -135,6 +139,8 @@ impl Sum {
         summary.done += figures.done + figures.refused;
         summary.failed += figures.failed;
         summary.unknown += figures.unknown;
+        summary.ordered += figures.ordered;
+        summary.undecided += figures.undecided;
         summary.simulated_seconds += figures.simulated_ms / 1000;
         self.faults += report.faults;
         self.speeds.push((figures.inputs as f64 / report.cpu.as_secs_f64().max(1e-6)) as u64);

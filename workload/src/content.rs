@@ -46,6 +46,11 @@ impl Content {
         Some(Content { number: (word >> 32) as u32, length: word as u32 })
     }
 
+    /// In few characters: `#number(length)`.
+    pub fn brief(self) -> String {
+        format!("#{}({})", self.number, self.length)
+    }
+
     /// CRC32 of the whole content.
     pub fn crc(self) -> u32 {
         let mut hasher = crc32fast::Hasher::new();

@@ -74,8 +74,13 @@ impl Model {
             _ => {}
         }
         let before = self.expanded();
-        let possible: Vec<World> =
-            before.iter().filter_map(|world| after(world, operation, outcome)).collect();
+        let possible: Vec<World> = before
+            .iter()
+            .filter_map(|world| {
+                let tree = after(&world.tree, operation, outcome)?;
+                Some(World { tree, pending: world.pending.clone() })
+            })
+            .collect();
         if possible.is_empty() {
             return Err(impossible(&before, operation, outcome));
         }
@@ -130,40 +135,40 @@ impl Model {
     }
 }
 
-/// The state after `operation` ended with `outcome`; `None` if it can't have in `world`.
-fn after(world: &World, operation: &Operation, outcome: &Outcome) -> Option<World> {
+/// The state after `operation` ended with `outcome`; `None` if it can't have in `tree`.
+pub(crate) fn after(tree: &Tree, operation: &Operation, outcome: &Outcome) -> Option<Tree> {
     if let Outcome::Refused(error) = outcome {
-        return refused(&world.tree, operation, error).then(|| world.clone());
+        return refused(tree, operation, error).then(|| tree.clone());
     }
-    let mut next = world.clone();
+    let mut next = tree.clone();
     match (operation, outcome) {
         (Operation::Put { content, .. }, Outcome::Stored { length, crc }) => {
             (*length == u64::from(content.length) && *crc == content.crc()).then_some(())?;
-            next.tree.apply(operation).ok()?;
+            next.apply(operation).ok()?;
         }
         (Operation::Get { path }, Outcome::Read { length, content, crc }) => {
-            let Ok(Node::File(expected)) = world.tree.look_up(path) else { return None };
+            let Ok(Node::File(expected)) = tree.look_up(path) else { return None };
             (*length == u64::from(expected.length) && *crc == expected.crc()).then_some(())?;
             content.is_none_or(|c| c == expected).then_some(())?;
         }
         (Operation::GetRange { path, offset, length: wanted }, Outcome::Range { length, bytes }) => {
-            let Ok(Node::File(expected)) = world.tree.look_up(path) else { return None };
+            let Ok(Node::File(expected)) = tree.look_up(path) else { return None };
             (*length == u64::from(expected.length)).then_some(())?;
             (expected.bytes(*offset, u64::from(*wanted)) == bytes[..]).then_some(())?;
         }
         (Operation::Stat { path }, Outcome::Attributes { directory, length, crc }) => {
-            let fits = match world.tree.look_up(path).ok()? {
-                Node::Directory => *directory && *length == world.tree.count(path),
+            let fits = match tree.look_up(path).ok()? {
+                Node::Directory => *directory && *length == tree.count(path),
                 Node::File(c) => !directory && *length == u64::from(c.length) && *crc == c.crc(),
             };
             fits.then_some(())?;
         }
         (Operation::List { path }, Outcome::Names(names)) => {
-            (world.tree.look_up(path) == Ok(Node::Directory)).then_some(())?;
-            (world.tree.list(path) == *names).then_some(())?;
+            (tree.look_up(path) == Ok(Node::Directory)).then_some(())?;
+            (tree.list(path) == *names).then_some(())?;
         }
         (Operation::Peek { .. }, Outcome::Read { .. }) | (Operation::Abandon { .. }, Outcome::Done) => {}
-        (_, Outcome::Done) if operation.is_change() => next.tree.apply(operation).ok()?,
+        (_, Outcome::Done) if operation.is_change() => next.apply(operation).ok()?,
         _ => return None,
     }
     Some(next)

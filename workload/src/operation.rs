@@ -122,6 +122,23 @@ pub enum Operation {
 }
 
 impl Operation {
+    /// The paths that it names.
+    pub fn paths(&self) -> Vec<&str> {
+        match self {
+            Operation::Rename { from, to, .. } => vec![from, to],
+            Operation::Put { path, .. }
+            | Operation::Abandon { path, .. }
+            | Operation::Get { path }
+            | Operation::Peek { path }
+            | Operation::GetRange { path, .. }
+            | Operation::Stat { path }
+            | Operation::List { path }
+            | Operation::Mkdir { path, .. }
+            | Operation::Delete { path, .. }
+            | Operation::Restore { path } => vec![path],
+        }
+    }
+
     /// The paths that it names, to be changed.
     pub fn paths_mut(&mut self) -> Vec<&mut String> {
         match self {
@@ -136,6 +153,31 @@ impl Operation {
             | Operation::Mkdir { path, .. }
             | Operation::Delete { path, .. }
             | Operation::Restore { path } => vec![path],
+        }
+    }
+
+    /// In few words: what, where, with which content.
+    pub fn brief(&self) -> String {
+        match self {
+            Operation::Put { path, content, replace, .. } => {
+                format!("Put {path} {}{}", content.brief(), if *replace { ", replacing" } else { "" })
+            }
+            Operation::Abandon { path, content, .. } => format!("Abandon {path} {}", content.brief()),
+            Operation::Get { path } => format!("Get {path}"),
+            Operation::Peek { path } => format!("Peek {path}"),
+            Operation::GetRange { path, offset, length } => format!("GetRange {path} {offset}+{length}"),
+            Operation::Stat { path } => format!("Stat {path}"),
+            Operation::List { path } => format!("List {path}"),
+            Operation::Mkdir { path, parents } => {
+                format!("Mkdir {path}{}", if *parents { ", with parents" } else { "" })
+            }
+            Operation::Rename { from, to, replace } => {
+                format!("Rename {from} to {to}{}", if *replace { ", replacing" } else { "" })
+            }
+            Operation::Delete { path, recursive } => {
+                format!("Delete {path}{}", if *recursive { ", with all in it" } else { "" })
+            }
+            Operation::Restore { path } => format!("Restore {path}"),
         }
     }
 
@@ -199,6 +241,36 @@ pub enum Outcome {
     Failed(ClientError),
     /// A promise was broken before any model was asked: bytes that nobody wrote, answers of the wrong kind.
     Broken(String),
+}
+
+impl Outcome {
+    /// In few words.
+    pub fn brief(&self) -> String {
+        match self {
+            Outcome::Done => "done".to_owned(),
+            Outcome::Stored { length, crc } => format!("stored {length} bytes, crc {crc:08x}"),
+            Outcome::Read { content: Some(content), .. } => format!("read {}", content.brief()),
+            Outcome::Read { length, crc, .. } => format!("read {length} bytes, crc {crc:08x}"),
+            Outcome::Range { length, bytes } => format!("{} bytes of a file of {length}", bytes.len()),
+            Outcome::Attributes { directory: true, length, .. } => format!("a directory of {length}"),
+            Outcome::Attributes { length, crc, .. } => format!("a file of {length} bytes, crc {crc:08x}"),
+            Outcome::Names(names) => {
+                let names: Vec<String> = names
+                    .iter()
+                    .map(
+                        |(name, directory, length)| {
+                            if *directory { format!("{name}/") } else { format!("{name}({length})") }
+                        },
+                    )
+                    .collect();
+                format!("[{}]", names.join(" "))
+            }
+            Outcome::Refused(error) => format!("refused: {error}"),
+            Outcome::Unknown(error) => format!("fate unknown: {error}"),
+            Outcome::Failed(error) => format!("failed: {error}"),
+            Outcome::Broken(what) => format!("broken: {what}"),
+        }
+    }
 }
 
 /// Whether an error says that the change was definitely not made.

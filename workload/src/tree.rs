@@ -8,7 +8,7 @@ use crate::content::Content;
 use crate::operation::Operation;
 
 /// What is at a path.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Node {
     /// A directory.
     Directory,
@@ -49,7 +49,7 @@ impl Refusal {
 }
 
 /// One possible state of the part of the namespace that one user owns.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Tree {
     nodes: BTreeMap<String, Node>,
     /// Oldest first: where it was, and everything that was below it by its path relative to there.
@@ -222,6 +222,11 @@ impl Tree {
             self.nodes.insert(format!("{path}{below}"), node);
         }
         Ok(())
+    }
+
+    /// Forgets what was deleted, for models of users who restore nothing.
+    pub fn empty_trash(&mut self) {
+        self.trash.clear();
     }
 
     fn bury(&mut self, path: &str) {

@@ -8,6 +8,8 @@ use std::task::{Poll, Waker};
 
 use serde::{Deserialize, Serialize};
 
+use crate::invariant::{Invariant, watched_by};
+
 /// One broken promise.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Violation {
@@ -19,7 +21,13 @@ pub struct Violation {
 
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.checker, self.text)
+        match watched_by(&self.checker) {
+            Some(Invariant { number, sentence, .. }) => {
+                write!(f, "invariant {number}, {}: {sentence}\n  {}", self.checker, self.text)
+            }
+            // A machine's own assertion, for instance.
+            None => write!(f, "{}: {}", self.checker, self.text),
+        }
     }
 }
 

@@ -239,6 +239,28 @@ impl Chunkserver {
         })
     }
 
+    /// How often damage was found since the start.
+    pub fn damage_found(&self) -> u64 {
+        self.damage_found
+    }
+
+    /// Entries of its tables: what must be bounded by what there is.
+    pub fn table_sizes(&self) -> Vec<(&'static str, usize)> {
+        Vec::from([
+            ("replicas", self.replicas.len()),
+            ("open replicas", self.open.len()),
+            ("tombstones", self.tombstones.len()),
+            ("orders", self.jobs.len()),
+            ("reads of other servers", self.pulls.len()),
+            ("reads", self.reads.len()),
+            ("readers", self.reads_of.len()),
+            ("block checksums", self.tables.len()),
+            ("checks", self.checks.len()),
+            ("changes", self.changed_at.len()),
+            ("quarantine", self.purges.len()),
+        ])
+    }
+
     fn next_generation(&mut self) -> u64 {
         self.generation += 1;
         self.generation

@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use super::names;
 use super::out::Then;
 use super::{Chunkserver, replica};
+use crate::defect::Defect;
 use crate::disk::{DiskError, DiskOk, DiskPath, DiskRequest, DiskResult};
 use crate::id::ChunkId;
 use crate::message::{FromServer, ReplicaReport, ReplicaState};
@@ -103,7 +104,9 @@ impl Chunkserver {
     fn finish_report(&mut self) {
         let Some(scan) = self.scan.take() else { return };
         self.judge(&scan);
-        self.changed_at.retain(|_, at| *at > scan.started);
+        if !self.setup.defects.has(Defect::KeepChanges) {
+            self.changed_at.retain(|_, at| *at > scan.started);
+        }
         if self.session.id().is_none() {
             return;
         }

@@ -43,6 +43,11 @@ impl Tables {
         Some(table.clone())
     }
 
+    /// Chunks whose checksums are kept.
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
     pub(super) fn forget(&mut self, chunk: ChunkId) {
         if let Some((stamp, table)) = self.entries.remove(&chunk) {
             self.order.remove(&stamp);

@@ -92,6 +92,17 @@ impl Client {
         into
     }
 
+    /// Entries of its tables: what must be bounded by what is under way and by the settings.
+    pub fn table_sizes(&self) -> Vec<(&'static str, usize)> {
+        Vec::from([
+            ("requests", self.requests.len()),
+            ("writers", self.writers.len()),
+            ("readers", self.readers.len()),
+            ("reads", self.reads.len()),
+            ("locations", self.sources.cache.len()),
+        ])
+    }
+
     /// Runs one step of a part, with what it may use; returns what it wants done.
     fn step<T>(
         &mut self,

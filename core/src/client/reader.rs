@@ -146,12 +146,13 @@ impl ReadCall {
                 let error = self.trouble.take().unwrap_or(ClientError::Timeout(text));
                 return self.fail(cx, sources, error);
             }
+            // Of the path, not of the file that was opened: "not found" could be said of a file that was always there.
+            Err(ClientError::Master(MasterError::NotFound(_))) => return self.fail_stale(cx, sources),
             Err(error) => return self.fail(cx, sources, error),
         };
         if plan.file != self.file {
             reached!("client.file_replaced_while_read");
-            let path = String::from(&*self.path);
-            return self.fail(cx, sources, ClientError::Master(MasterError::NotFound(path)));
+            return self.fail_stale(cx, sources);
         }
         let covers = |e: &ExtentPlan| (e.file_offset..e.file_offset + e.length).contains(&wanted);
         if !plan.extents.iter().any(covers) {
@@ -360,6 +361,11 @@ impl ReadCall {
             cx.reply(self.call, Ok(ClientResponse::Data(parts)));
             self.gone = true;
         }
+    }
+
+    fn fail_stale(&mut self, cx: &mut Context<'_>, sources: &mut Sources) {
+        let path = String::from(&*self.path);
+        self.fail(cx, sources, ClientError::Stale(path));
     }
 
     fn fail(&mut self, cx: &mut Context<'_>, sources: &mut Sources, error: ClientError) {

@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 use super::action::{Context, Origin};
 use super::retry::pause;
 use crate::config::ms;
+use crate::defect::Defect;
 use crate::error::{ClientError, MasterError};
 use crate::id::{Address, ClientId, Peer, RequestId};
 use crate::message::{Identity, MasterReply, MasterRequest, Message};
@@ -113,7 +114,8 @@ impl Requests {
             if at > cx.now {
                 break;
             }
-            let Some(pending) = self.pending.get(&request) else {
+            let given_up_on = cx.defects.has(Defect::WaitForEver);
+            let Some(pending) = self.pending.get(&request).filter(|_| !given_up_on) else {
                 self.timers.remove(&(at, request));
                 continue;
             };

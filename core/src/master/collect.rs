@@ -25,6 +25,8 @@ pub(super) struct Collect {
     queue: BTreeMap<(ChunkId, ServerId, VolumeId), ReplicaDrop>,
     /// Since when a chunk has had more good replicas than its goal.
     crowded: BTreeMap<ChunkId, Time>,
+    /// Where the next look at them begins.
+    crowded_cursor: ChunkId,
     /// Where the next look at untidy chunks begins.
     cursor: ChunkId,
     /// An order is on its way into the log.
@@ -35,6 +37,10 @@ pub(super) struct Collect {
 }
 
 impl Collect {
+    pub(super) fn table_sizes(&self) -> [(&'static str, usize); 2] {
+        [("queued drops", self.queue.len()), ("crowded chunks", self.crowded.len())]
+    }
+
     /// Notes a reported replica for dropping.
     pub(super) fn queue(&mut self, server: ServerId, replica: &ReplicaReport, reason: DropReason) {
         let drop = ReplicaDrop {
@@ -85,11 +91,14 @@ impl Master {
     fn queue_excess(&mut self, now: Time) {
         let patience = ms(self.config.dead_after_ms);
         let budget = self.config.step_budget as usize;
-        let crowded: Vec<ChunkId> = self.locations.crowded().take(budget).collect();
-        let since = core::mem::take(&mut self.collect.crowded);
-        for &chunk in &crowded {
-            let first = since.get(&chunk).copied().unwrap_or(now);
-            self.collect.crowded.insert(chunk, first);
+        let locations = &self.locations;
+        self.collect.crowded.retain(|chunk, _| locations.is_crowded(*chunk));
+        let crowded: Vec<ChunkId> =
+            locations.crowded_after(self.collect.crowded_cursor).take(budget).collect();
+        self.collect.crowded_cursor =
+            if crowded.len() < budget { ChunkId(0) } else { crowded[crowded.len() - 1] };
+        for chunk in crowded {
+            let first = *self.collect.crowded.entry(chunk).or_insert(now);
             if now < first + patience || self.repair.targets(chunk).next().is_some() {
                 continue;
             }

@@ -9,6 +9,7 @@ use super::command::Change;
 use super::machine::Fx;
 use super::placement::{self, Candidate};
 use super::servers::Server;
+use crate::defect::Defect;
 use crate::error::MasterError;
 use crate::id::{Address, ClientId, Peer, RequestId, ServerId, UploadId};
 use crate::message::{Grant, Identity, MasterReply, Member};
@@ -28,7 +29,7 @@ impl Master {
         avoid: &[ServerId],
         fx: &mut Fx,
     ) {
-        let change = match self.plan_grant(identity, upload, ordinal, avoid) {
+        let change = match self.plan_grant(now, identity, upload, ordinal, avoid) {
             Ok(Planned::Answer(reply)) => return self.reply(from, asked.1, Ok(reply), fx),
             Ok(Planned::Log(change)) => change,
             Err(error) => return self.reply(from, asked.1, Err(error), fx),
@@ -43,6 +44,7 @@ impl Master {
 
     fn plan_grant(
         &mut self,
+        now: Time,
         identity: &Identity,
         upload: UploadId,
         ordinal: u32,
@@ -53,8 +55,19 @@ impl Master {
             if let Some(sealed) = self.catalog.sealed(chunk) {
                 return Ok(Planned::Answer(MasterReply::Sealed(sealed)));
             }
-            if let Some(grant) = self.catalog.grant(chunk) {
+            if let Some(mut grant) = self.catalog.grant(chunk) {
                 reached!("grants.repeated");
+                let unknown = |m: &Member| self.servers.by_id(m.server).is_none();
+                if !self.grace_is_over(now) && grant.members.iter().any(unknown) {
+                    // Without its address the writer could only give the chunk up.
+                    reached!("grants.members_unknown_yet");
+                    return Err(MasterError::Unavailable(alloc::format!(
+                        "the servers of {chunk} have not all registered since the master's start"
+                    )));
+                }
+                if self.defects.has(Defect::SecondPrimary) {
+                    grant.members.rotate_left(1);
+                }
                 return Ok(Planned::Answer(MasterReply::Grant(grant)));
             }
         }

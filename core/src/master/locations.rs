@@ -6,6 +6,7 @@
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
+use core::ops::Bound;
 use smallvec::SmallVec;
 
 use crate::defect::{Defect, Defects};
@@ -249,6 +250,9 @@ impl Locations {
     }
 
     fn unlink_if_gone(&mut self, server: ServerId, chunk: ChunkId) {
+        if self.defects.has(Defect::StaleServerCount) {
+            return;
+        }
         let holds = |e: &Entry| e.replicas.iter().any(|r| r.server == server);
         let held = self.chunks.get(&chunk).is_some_and(holds);
         if let Some(chunks) = self.by_server.get_mut(&server).filter(|_| !held) {
@@ -312,9 +316,19 @@ impl Locations {
         self.under.iter().map(|(_, chunk)| *chunk)
     }
 
-    /// Chunks with more good replicas than their goal.
-    pub(super) fn crowded(&self) -> impl Iterator<Item = ChunkId> {
-        self.over.iter().copied()
+    /// The same after a place in that order.
+    pub(super) fn endangered_after(&self, after: (u8, ChunkId)) -> impl Iterator<Item = (u8, ChunkId)> {
+        self.under.range((Bound::Excluded(after), Bound::Unbounded)).copied()
+    }
+
+    /// Chunks with more good replicas than their goal, after `after`.
+    pub(super) fn crowded_after(&self, after: ChunkId) -> impl Iterator<Item = ChunkId> {
+        self.over.range(ChunkId(after.0.saturating_add(1))..).copied()
+    }
+
+    /// Whether a chunk has more good replicas than its goal.
+    pub(super) fn is_crowded(&self, chunk: ChunkId) -> bool {
+        self.over.contains(&chunk)
     }
 
     /// Sealed chunks with replicas that are not good, or with two on one server, after `after`.
@@ -326,6 +340,11 @@ impl Locations {
     pub(super) fn counts(&self) -> (u64, u64, u64) {
         let missing = self.missing.len() as u64;
         (self.under.len() as u64 + missing, missing, self.over.len() as u64)
+    }
+
+    /// Chunks of which replicas were reported, or are wanted.
+    pub(super) fn len(&self) -> usize {
+        self.chunks.len()
     }
 
     /// Replicas that a server reported.
@@ -378,7 +397,7 @@ mod tests {
         report(&mut locations, 2, 1, &[good]);
         assert_eq!(locations.counts(), (0, 0, 0));
         report(&mut locations, 3, 1, &[good]);
-        assert!(locations.crowded().eq([SEALED.chunk]));
+        assert!(locations.crowded_after(ChunkId(0)).eq([SEALED.chunk]));
         locations.server_died(ServerId(2), expected);
         locations.server_died(ServerId(3), expected);
         assert_eq!((locations.counts(), locations.good(SEALED.chunk)), ((1, 0, 0), 1));

@@ -156,6 +156,22 @@ impl Master {
         self.locations.good(chunk)
     }
 
+    /// Entries of its volatile tables: what must be bounded by what there is.
+    pub fn table_sizes(&self) -> Vec<(&'static str, usize)> {
+        let mut sizes = Vec::from([
+            ("servers", self.servers.iter().count()),
+            ("locations", self.locations.len()),
+            ("seals", self.seals.len()),
+            ("uploads", self.uploads.len()),
+            ("waiters", self.waiters.len()),
+            ("early registrations", self.early.len()),
+            ("changes on their way into the log", self.log.backlog()),
+        ]);
+        sizes.extend(self.repair.table_sizes());
+        sizes.extend(self.collect.table_sizes());
+        sizes
+    }
+
     fn expected(&self, chunk: ChunkId) -> Expected {
         expected(&self.catalog, chunk)
     }

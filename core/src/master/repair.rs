@@ -9,7 +9,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::Master;
-use super::locations::Quality;
+use super::locations::{Locations, Quality};
 use super::machine::Fx;
 use super::placement;
 use crate::config::ms;
@@ -38,14 +38,35 @@ pub(super) struct Repair {
     copies: BTreeMap<(ChunkId, ServerId), Copy>,
     delayed: BTreeMap<ChunkId, Time>,
     failed: BTreeMap<(ChunkId, ServerId), Time>,
+    /// Where the next look at the less endangered chunks begins.
+    cursor: (u8, ChunkId),
     pub(super) done: u64,
     pub(super) errors: u64,
 }
 
 impl Repair {
+    /// Chunks to look at in this round: the most endangered ones, and as many others in turn, so that those that can't
+    /// be repaired now don't keep the rest waiting.
+    fn round(&mut self, locations: &Locations, budget: usize) -> Vec<ChunkId> {
+        let mut due: Vec<ChunkId> = locations.endangered().take(budget).collect();
+        let turn: Vec<(u8, ChunkId)> = locations.endangered_after(self.cursor).take(budget).collect();
+        self.cursor = if turn.len() < budget { <_>::default() } else { turn[turn.len() - 1] };
+        due.extend(turn.into_iter().map(|(_, chunk)| chunk));
+        due.retain(|chunk| !self.delayed.contains_key(chunk));
+        due
+    }
+
     /// The chunk is not looked at before `until`.
     pub(super) fn delay(&mut self, chunk: ChunkId, until: Time) {
         self.delayed.insert(chunk, until);
+    }
+
+    pub(super) fn table_sizes(&self) -> [(&'static str, usize); 3] {
+        [
+            ("copies", self.copies.len()),
+            ("delayed repairs", self.delayed.len()),
+            ("failed copies", self.failed.len()),
+        ]
     }
 
     /// Copies under way.
@@ -96,13 +117,7 @@ impl Master {
         }
         let limit = self.config.repair_streams as usize;
         let budget = self.config.step_budget as usize;
-        let due: Vec<ChunkId> = self
-            .locations
-            .endangered()
-            .take(budget.max(limit * 2))
-            .filter(|chunk| !self.repair.delayed.contains_key(chunk))
-            .collect();
-        for chunk in due {
+        for chunk in self.repair.round(&self.locations, budget.max(limit)) {
             if self.repair.under_way() >= limit {
                 break;
             }
@@ -213,5 +228,37 @@ impl Master {
             reached!("repair.target_lost");
             self.repair.fail(now, chunk, target);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::defect::Defects;
+    use crate::id::ChunkVersion;
+
+    #[test]
+    fn every_endangered_chunk_has_its_turn() {
+        let mut locations = Locations::new(Defects::none());
+        for chunk in (1..=10).map(ChunkId) {
+            let sealed = SealedChunk { chunk, version: ChunkVersion(2), length: 10, crc: 7 };
+            let replica = ReplicaReport {
+                chunk,
+                volume: VolumeId(1),
+                version: sealed.version,
+                length: sealed.length,
+                crc: sealed.crc,
+                state: ReplicaState::Sealed,
+            };
+            locations.set(ServerId(1), replica, Some((sealed, 3)));
+        }
+        let mut repair = Repair::default();
+        let mut looked_at = BTreeSet::new();
+        for _ in 0..5 {
+            let round = repair.round(&locations, 2);
+            assert!(round.len() <= 4 && round.starts_with(&[ChunkId(1), ChunkId(2)]), "{round:?}");
+            looked_at.extend(round);
+        }
+        assert_eq!(looked_at.len(), 10);
     }
 }

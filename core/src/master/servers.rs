@@ -3,7 +3,7 @@
 //! Invariant: at most one process of a server id has a session. A second process is kept waiting while the first still
 //! speaks: if it speaks again, the newcomer is a duplicate (a copied directory) and is refused; if not, it was restarted.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -160,6 +160,7 @@ impl Servers {
         }
         let replaced = replaced.filter(|peer| *peer != asked.peer);
         self.by_peer.insert(asked.peer, asked.server);
+        self.forget_replaced();
         Admission::Admitted { session, replaced }
     }
 
@@ -227,7 +228,24 @@ impl Servers {
                 dead.push(*id);
             }
         }
+        if !dead.is_empty() {
+            self.forget_replaced();
+        }
         dead
+    }
+
+    /// A dead server at whose address another one lives had its disks replaced: it will not come back as it was, and
+    /// nobody needs to look for it.
+    fn forget_replaced(&mut self) {
+        let live: BTreeSet<Address> =
+            self.map.values().filter(|s| s.live).map(|s| s.address.clone()).collect();
+        self.map.retain(|_, server| {
+            let replaced = !server.live && live.contains(&server.address);
+            if replaced {
+                reached!("servers.replaced");
+            }
+            !replaced
+        });
     }
 
     /// When the next server will be dead if it stays silent.
@@ -243,6 +261,53 @@ impl Servers {
         }
         if let Some(entry) = self.map.get_mut(&server) {
             entry.load = entry.load.saturating_add(1);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::ConnId;
+    use alloc::string::ToString;
+
+    fn register(servers: &mut Servers, at: u64, server: u64, address: &str) {
+        let asked = Registration {
+            peer: Peer::Conn(ConnId(server)),
+            server: ServerId(server),
+            cluster: None,
+            boot: BootId(server),
+            process: ProcessId(server),
+            address: Address::new(address),
+            rack: "rack".to_string(),
+            volumes: Vec::new(),
+        };
+        let admission = servers.register(Time(at), ClusterId(1), asked);
+        assert!(matches!(admission, Admission::Admitted { .. }), "{admission:?}");
+    }
+
+    fn ids(servers: &Servers) -> Vec<u64> {
+        servers.iter().map(|(id, _)| id.0).collect()
+    }
+
+    #[test]
+    fn a_dead_server_is_forgotten_when_another_lives_at_its_address() {
+        // The disks were replaced before the old server was taken for dead, or after.
+        for replaced_first in [true, false] {
+            let mut servers = Servers::default();
+            register(&mut servers, 0, 1, "a");
+            register(&mut servers, 0, 2, "b");
+            if replaced_first {
+                register(&mut servers, 5, 3, "a");
+                assert_eq!(ids(&servers), [1, 2, 3]);
+            }
+            servers.heartbeat(Time(8), ServerId(2), Vec::new(), 0);
+            assert_eq!(servers.bury(Time(11), Span(10)), [ServerId(1)]);
+            if !replaced_first {
+                assert_eq!(ids(&servers), [1, 2], "nobody took its place: operators still see it");
+                register(&mut servers, 12, 3, "a");
+            }
+            assert_eq!(ids(&servers), [2, 3]);
         }
     }
 }

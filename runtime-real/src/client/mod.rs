@@ -48,6 +48,7 @@ fn io_error(error: ClientError) -> std::io::Error {
         ClientError::Master(MasterError::AlreadyExists(_)) => ErrorKind::AlreadyExists,
         ClientError::Master(MasterError::PermissionDenied { .. }) => ErrorKind::PermissionDenied,
         ClientError::Timeout(_) => ErrorKind::TimedOut,
+        ClientError::Stale(_) => ErrorKind::StaleNetworkFileHandle,
         ClientError::BadHandle | ClientError::Closed => ErrorKind::BrokenPipe,
         _ => ErrorKind::Other,
     };

@@ -2,8 +2,8 @@
 
 use cairn_core::time::Span;
 
-use super::{health, leaks, replication};
-use crate::cluster::Cluster;
+use super::{bounds, health, leaks, progress, replication, truth};
+use crate::cluster::{ANSWER_WITHIN, Cluster};
 use crate::violation::Violations;
 
 const NAME: &str = "convergence";
@@ -21,26 +21,34 @@ pub async fn check(cluster: &Cluster, violations: &Violations) {
     let start = world.now();
     let mut last;
     loop {
-        last = whole(cluster).await;
+        last = madsim::time::timeout(ANSWER_WITHIN, whole(cluster)).await.unwrap_or_else(|_| {
+            Err((progress::NAME, format!("no answer about the cluster's state within {ANSWER_WITHIN:?}")))
+        });
         if last.is_ok() || world.now().since(start) > WITHIN {
             break;
         }
         world.sleep(LOOK_EVERY).await;
     }
-    if let Err(text) = last {
-        violations.add(NAME, format!("{} s after healing: {text}", WITHIN.as_ms() / 1000));
+    if let Err((checker, text)) = last {
+        violations.add(checker, format!("{} s after healing: {text}", WITHIN.as_ms() / 1000));
     }
 }
 
-async fn whole(cluster: &Cluster) -> Result<(), String> {
+/// Whether nothing is missing any more; else whose promise is not kept yet, and why.
+async fn whole(cluster: &Cluster) -> Result<(), (&'static str, String)> {
     for node in cluster.node_names() {
         let state = cluster.world.state(&node);
         if state != runtime_sim::NodeState::Up {
-            return Err(format!("{node} is {state:?}"));
+            return Err((NAME, format!("{node} is {state:?}")));
         }
     }
-    let client = cluster.clients.first().ok_or("no client")?;
-    health::worries(&health::status(client).await?, cluster.shape.servers.len())?;
-    leaks::check(cluster)?;
-    replication::check(cluster)
+    let of = |checker: &'static str| move |text: String| (checker, text);
+    let client = cluster.clients.first().ok_or((NAME, "no client".to_owned()))?;
+    let status = health::status(client).await.map_err(of(NAME))?;
+    health::worries(&status, cluster.shape.servers.len()).map_err(of(health::NAME))?;
+    leaks::check(cluster).map_err(of(leaks::NAME))?;
+    replication::check(cluster).map_err(of(replication::NAME))?;
+    truth::servers(cluster, &status).map_err(of(health::NAME))?;
+    bounds::check(cluster).map_err(of(bounds::NAME))?;
+    truth::names(client, &status).await.map_err(of(health::NAME))
 }

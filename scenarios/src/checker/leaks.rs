@@ -7,6 +7,9 @@ use cairn_core::id::ChunkId;
 
 use crate::cluster::Cluster;
 
+/// What its violations are called.
+pub const NAME: &str = "leaks";
+
 /// Says what was left over.
 pub fn check(cluster: &Cluster) -> Result<(), String> {
     let (uploads, open, known) = cluster

@@ -1,12 +1,19 @@
 //! What must hold. One file for each promise; `docs/invariants.md` numbers them.
 
 pub mod ack_durability;
+pub mod alarms;
+pub mod bounds;
 pub mod claims;
 pub mod commits;
 pub mod convergence;
-pub mod digest;
+pub mod identical;
 pub mod leaks;
+pub mod linearizability;
+pub mod log_agreement;
+pub mod one_primary;
+pub mod progress;
 pub mod replication;
+pub mod truth;
 pub mod versions;
 
-pub use crate::workload::checker::{health, namespace};
+pub use crate::workload::checker::{durability, health, namespace};

@@ -8,6 +8,9 @@ use cairn_core::master::catalog::ChunkState;
 
 use crate::cluster::Cluster;
 
+/// What its violations are called.
+pub const NAME: &str = "replication";
+
 /// What the catalog says of a sealed chunk.
 #[derive(Clone, Copy, Debug)]
 struct Wanted {

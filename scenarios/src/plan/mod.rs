@@ -15,6 +15,7 @@ use crate::shape::{ServerShape, Shape};
 use crate::workload::content::Content;
 use crate::workload::generate::{Habits, Step, home, steps};
 use crate::workload::operation::{Operation, Storage};
+use crate::workload::shared::{self, Sharing};
 
 /// A run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -26,7 +27,7 @@ pub struct Plan {
     pub profile: Profile,
     /// The cluster.
     pub shape: Shape,
-    /// Each user's steps.
+    /// Each user's steps: first those who keep to their homes, then those who meet in the shared directory.
     pub users: Vec<Vec<Step>>,
     /// What goes wrong, in order of time.
     pub strikes: Vec<Strike>,
@@ -75,9 +76,15 @@ impl Plan {
             piece: shape.client.frame_bytes * 2,
             restores: shape.master.undelete_ms > CHAOS_MS * 10,
         };
-        let users = (0..shape.users)
+        let mut users: Vec<Vec<Step>> = (0..shape.users)
             .map(|user| steps(&mut Rng::stream(seed, &format!("user{user}")), &habits, user, shape.users))
             .collect();
+        let mut rng = Rng::stream(seed, "sharing");
+        let sharing = Sharing::draw(&mut rng);
+        users.extend((0..2 + rng.below(3) as usize).map(|sharer| {
+            let rng = &mut Rng::stream(seed, &format!("sharer{sharer}"));
+            shared::steps(rng, &sharing, &habits, shape.users + sharer)
+        }));
         let strikes = profile.strikes(&mut Rng::stream(seed, "faults"), &shape, CHAOS_MS);
         Plan { seed, profile, shape, users, strikes, chaos_ms: CHAOS_MS }
     }

@@ -8,7 +8,7 @@ use cairn_core::defect::Defects;
 use cairn_core::id::HandleId;
 use cairn_core::time::Span;
 use runtime_sim::World;
-use scenarios::checker::{ack_durability, claims, convergence, versions};
+use scenarios::checker::{ack_durability, claims, convergence, log_agreement, one_primary, versions};
 use scenarios::cluster::{Cluster, options};
 use scenarios::shape::{ServerShape, Shape};
 use scenarios::violation::Violations;
@@ -104,6 +104,8 @@ where
         let cluster = Cluster::start(&world, &shape, Defects::none());
         let stage = Stage { cluster: cluster.clone(), world, violations: Violations::default() };
         ack_durability::watch(&cluster, &stage.violations);
+        log_agreement::watch(&cluster, Defects::none(), &stage.violations);
+        one_primary::watch(&cluster, &stage.violations);
         claims::watch(&cluster, &stage.violations);
         versions::watch(&cluster, &stage.violations);
         assert!(cluster.until_ready(Span::from_ms(20_000)).await, "the cluster does not start");

@@ -4,6 +4,9 @@ use cairn_core::message::{ClusterStatus, MasterReply, MasterRequest};
 
 use crate::perform::{Caller, master};
 
+/// What its violations are called.
+pub const NAME: &str = "health";
+
 /// Asks for the cluster's state as an operator would.
 pub async fn status<C: Caller>(client: &C) -> Result<ClusterStatus, String> {
     match master(client, MasterRequest::ClusterStatus).await {

@@ -1,4 +1,5 @@
 //! What must hold of a simulated cluster and of real processes alike; `docs/invariants.md` numbers the promises.
 
+pub mod durability;
 pub mod health;
 pub mod namespace;

@@ -1,8 +1,8 @@
-//! After healing, every user's files are in a state that the answers allowed, and each reads back byte for byte
-//! (invariants 1 and 2).
+//! After healing, every user's files are in a state that the answers allowed (invariant 2).
 
 use cairn_core::error::ClientError;
 
+use super::durability;
 use crate::content::Content;
 use crate::generate::home;
 use crate::model::Model;
@@ -11,27 +11,19 @@ use crate::perform::{Caller, list, perform};
 use crate::tree::Node;
 use crate::violation::Violations;
 
-const NAMESPACE: &str = "namespace";
-const DURABILITY: &str = "durability";
+const NAME: &str = "namespace";
 
 /// Checks what belongs to `user`. Nothing else may be under way.
 pub async fn check<C: Caller>(client: &C, user: usize, model: &mut Model, violations: &Violations) {
     // A file that must be there is looked for by itself first: its loss is worth more than a difference of listings.
-    for (path, content) in model.certain_files() {
-        let operation = Operation::Get { path: path.clone() };
-        match perform(client, &operation).await {
-            Outcome::Read { length, crc, .. }
-                if length == u64::from(content.length) && crc == content.crc() => {}
-            other => violations.add(DURABILITY, format!("{path} must be {content:?}: {}", short(&other))),
-        }
-    }
+    durability::check(client, model, violations).await;
     match walk(client, &home(user)).await {
         Ok(found) => {
             if let Err(text) = model.settle(&found) {
-                violations.add(NAMESPACE, format!("user {user}: {text}"));
+                violations.add(NAME, format!("user {user}: {text}"));
             }
         }
-        Err(text) => violations.add(NAMESPACE, format!("user {user} can't be listed: {text}")),
+        Err(text) => violations.add(NAME, format!("user {user} can't be listed: {text}")),
     }
 }
 
@@ -72,7 +64,7 @@ async fn identify<C: Caller>(client: &C, path: &str, length: u64) -> Result<Cont
     }
 }
 
-fn short(outcome: &Outcome) -> String {
+pub(super) fn short(outcome: &Outcome) -> String {
     let mut text = format!("{outcome:?}");
     text.truncate(text.floor_char_boundary(400));
     text

@@ -246,7 +246,8 @@ impl Catalog {
             )));
         }
         let path = Path::parse(&upload.path)?;
-        let to = self.file_place(identity, &path, upload.replace)?;
+        let replace = upload.replace || self.defects.has(Defect::CreateTwice);
+        let to = self.file_place(identity, &path, replace)?;
         let replaced =
             to.existing.map(|node| Discard { node, path: upload.path.clone(), by: identity, undelete_ms });
         Ok(Plan::Complete(Completion { upload: id, to, replaced }))

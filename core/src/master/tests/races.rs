@@ -125,3 +125,23 @@ fn no_figure_of_a_chunkserver_makes_the_master_stumble() {
     rig.pass(14_000, &[]);
     rig.pass(500, &[1, 2, 3, 4]);
 }
+
+#[test]
+fn a_grant_asked_for_again_after_a_restart_waits_for_its_servers_to_register() {
+    let mut rig = Rig::with_servers(3);
+    let (upload, grant) = rig.open_chunk("/a", 2);
+    let again = || MasterRequest::OpenChunk { upload, ordinal: 0, avoid: Vec::new() };
+    rig.restart();
+    assert!(matches!(rig.call(again()), Err(MasterError::Unavailable(_))));
+    rig.register(1, 1);
+    rig.register(2, 1);
+    assert!(matches!(rig.call(again()), Err(MasterError::Unavailable(_))), "the third may come yet");
+    rig.pass(rig.config.startup_grace_ms, &[1, 2]);
+    let Ok(MasterReply::Grant(late)) = rig.call(again()) else { panic!("the third has had its time") };
+    assert_eq!(late.members, grant.members);
+    let known = |g: &Grant| g.addresses.iter().filter(|a| grant.addresses.contains(a)).count();
+    assert_eq!(known(&late), 2);
+    rig.register(3, 1);
+    let Ok(MasterReply::Grant(whole)) = rig.call(again()) else { panic!("all are there") };
+    assert_eq!(whole.addresses, grant.addresses);
+}

@@ -55,7 +55,7 @@ fn print_verdict(verdict: &Verdict) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     let text = match &verdict.caught {
         Some(catch) => {
-            let mut violation = catch.violation.to_string();
+            let mut violation = format!("{}: {}", catch.violation.checker, catch.violation.text);
             violation.truncate(violation.floor_char_boundary(110));
             format!(
                 "caught by seed {} ({}) after {} runs: {violation}",

@@ -80,6 +80,11 @@ fn print_summary(s: &Summary, profile: Profile) -> anyhow::Result<()> {
     writeln!(out, "  inputs/CPU-s     {} (median)", s.inputs_per_cpu_second)?;
     writeln!(out, "  simulated        {} s", s.simulated_seconds)?;
     writeln!(out, "  operations       {} done, {} failed, {} of unknown fate", s.done, s.failed, s.unknown)?;
+    writeln!(
+        out,
+        "  shared names     {} calls put in order, {} histories undecided",
+        s.ordered, s.undecided
+    )?;
     let faults: Vec<_> = s.faults.iter().map(|(name, n)| format!("{n} {name}")).collect();
     writeln!(out, "  faults           {}", faults.join(", "))?;
     let missed: Vec<_> = s.marks.iter().filter(|(_, n)| **n == 0).map(|(name, _)| name.as_str()).collect();

@@ -1,0 +1,65 @@
+//! No replica is reported damaged on a server to whose disks no harm was done (invariant 22).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use cairn_core::chunkserver::Chunkserver;
+use cairn_core::id::{ChunkId, ChunkUuid};
+use cairn_core::message::ReplicaState;
+use runtime_sim::DamageKind;
+
+use crate::cluster::Cluster;
+use crate::violation::Violations;
+
+const NAME: &str = "alarms";
+
+/// Looks for a cause whenever a chunkserver has found damage.
+pub fn watch(cluster: &Cluster, violations: &Violations) {
+    let violations = violations.clone();
+    let cluster = cluster.clone();
+    let world = cluster.world.clone();
+    let mut found: BTreeMap<String, u64> = BTreeMap::new();
+    let mut known: BTreeMap<String, BTreeSet<ChunkId>> = BTreeMap::new();
+    world.observe_chunkserver(move |_, node, machine| {
+        let count = machine.damage_found();
+        let last = found.get(node).copied().unwrap_or(0);
+        if last == count {
+            return;
+        }
+        found.insert(node.to_owned(), count);
+        let damaged: BTreeSet<ChunkId> =
+            machine.replicas().filter(|r| r.state == ReplicaState::Damaged).map(|r| r.chunk).collect();
+        let before = known.insert(node.to_owned(), damaged.clone()).unwrap_or_default();
+        let (caused, causeless): (Vec<ChunkId>, Vec<ChunkId>) = damaged
+            .difference(&before)
+            .copied()
+            .partition(|chunk| has_cause(&cluster, node, machine, *chunk));
+        // A replica that the others outran is written off like a damaged one, but without an alarm. A new process counts
+        // from zero.
+        let alarms = count.checked_sub(last).unwrap_or(count) as usize;
+        if let Some(chunk) = causeless.first()
+            && caused.len() < alarms
+        {
+            violations.add(
+                NAME,
+                format!("{node} reports its replica of {chunk} damaged, and nothing was done to it"),
+            );
+        }
+    });
+}
+
+/// Whether anything was done to a node's disks that may have harmed its replica of `chunk`.
+fn has_cause(cluster: &Cluster, node: &str, machine: &Chunkserver, chunk: ChunkId) -> bool {
+    let lost_power = cluster.shape.is_relaxed() && cluster.power_cut_at(node).is_some();
+    if lost_power || cluster.disk_errors().contains(node) {
+        return true;
+    }
+    let volume = machine.replicas().find(|r| r.chunk == chunk).map(|r| r.volume_index);
+    let name = cluster.last_grant().map(|grant| ChunkUuid::new(grant.cluster, chunk).to_string());
+    cluster.world.damage_injected().iter().filter(|d| d.node == node).any(|d| {
+        // Harm to anything but another chunk's files may reach further than one replica.
+        let elsewhere =
+            d.path.contains("/chunk-") && name.as_ref().is_some_and(|name| !d.path.contains(name));
+        let spread = !matches!(d.kind, DamageKind::BitFlip | DamageKind::BadSector);
+        (spread || !elsewhere) && volume.is_none_or(|volume| volume == d.volume || spread)
+    })
+}
