@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
-use runtime_real::config::{ChunkserverOptions, ConfigError, MasterOptions};
+use runtime_real::config::{ChunkserverOptions, CommonOptions, ConfigError, MasterOptions};
 use runtime_real::daemon::{ChunkserverDaemon, Handle, MasterDaemon, StartError};
 use runtime_real::log::{self, LogFormat};
 use rustix::process::{Signal, set_parent_process_death_signal};
@@ -36,6 +36,21 @@ struct Common {
     /// End at once when the process that started this one ends, however it ends.
     #[arg(long, hide = true)]
     end_with_parent: bool,
+}
+
+impl Common {
+    /// Overrides settings and sets the process up. Returns where the bound addresses are to be written.
+    fn apply(self, options: CommonOptions<'_>) -> Result<Option<PathBuf>> {
+        set(options.http_listen, self.http_listen);
+        *options.insecure_any_interface |= self.insecure_any_interface;
+        set(options.log_format, self.log_format.map(Into::into));
+        set(options.log_filter, self.log_filter);
+        log::init(*options.log_format, options.log_filter);
+        if self.end_with_parent {
+            set_parent_process_death_signal(Some(Signal::KILL)).context("asking to end with the parent")?;
+        }
+        Ok(self.ports_file)
+    }
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -96,13 +111,8 @@ pub fn run_master(args: MasterArgs) -> Result<()> {
     let mut options = load(args.common.config.as_deref(), MasterOptions::load)?;
     set(&mut options.data, args.data);
     set(&mut options.listen, args.listen);
-    set(&mut options.http_listen, args.common.http_listen);
-    options.insecure_any_interface |= args.common.insecure_any_interface;
-    set(&mut options.log_format, args.common.log_format.map(Into::into));
-    set(&mut options.log_filter, args.common.log_filter);
-    log::init(options.log_format, &options.log_filter);
-    end_with_parent(args.common.end_with_parent)?;
-    serve(async move { MasterDaemon::start(options).await }, args.common.ports_file)
+    let ports = args.common.apply(options.common())?;
+    serve(async move { MasterDaemon::start(options).await }, ports)
 }
 
 /// Runs a chunkserver until SIGINT or SIGTERM.
@@ -116,20 +126,8 @@ pub fn run_chunkserver(args: ChunkserverArgs) -> Result<()> {
     set(&mut options.masters, Some(args.master).filter(|masters| !masters.is_empty()));
     set(&mut options.rack, args.rack);
     set(&mut options.advertise, args.advertise);
-    set(&mut options.http_listen, args.common.http_listen);
-    options.insecure_any_interface |= args.common.insecure_any_interface;
-    set(&mut options.log_format, args.common.log_format.map(Into::into));
-    set(&mut options.log_filter, args.common.log_filter);
-    log::init(options.log_format, &options.log_filter);
-    end_with_parent(args.common.end_with_parent)?;
-    serve(async move { ChunkserverDaemon::start(options).await }, args.common.ports_file)
-}
-
-fn end_with_parent(wanted: bool) -> Result<()> {
-    if wanted {
-        set_parent_process_death_signal(Some(Signal::KILL)).context("asking to end with the parent")?;
-    }
-    Ok(())
+    let ports = args.common.apply(options.common())?;
+    serve(async move { ChunkserverDaemon::start(options).await }, ports)
 }
 
 fn load<T: Default>(file: Option<&Path>, load: fn(&Path) -> Result<T, ConfigError>) -> Result<T> {

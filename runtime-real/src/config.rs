@@ -105,6 +105,37 @@ impl Default for ChunkserverOptions {
     }
 }
 
+/// The settings that both daemons have. Views of the one or the other: YAML files with unknown keys refused can't nest them.
+#[derive(Debug)]
+pub struct CommonOptions<'a> {
+    /// Where `/health` and `/metrics` are served.
+    pub http_listen: &'a mut String,
+    /// Allow listening on other interfaces than loopback.
+    pub insecure_any_interface: &'a mut bool,
+    /// How log lines look.
+    pub log_format: &'a mut LogFormat,
+    /// Which log lines appear.
+    pub log_filter: &'a mut String,
+}
+
+macro_rules! common_options {
+    ($($options:ty),*) => {
+        $(impl $options {
+            /// What it has in common with the other daemon.
+            pub fn common(&mut self) -> CommonOptions<'_> {
+                CommonOptions {
+                    http_listen: &mut self.http_listen,
+                    insecure_any_interface: &mut self.insecure_any_interface,
+                    log_format: &mut self.log_format,
+                    log_filter: &mut self.log_filter,
+                }
+            }
+        })*
+    };
+}
+
+common_options!(MasterOptions, ChunkserverOptions);
+
 /// A client's settings.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]

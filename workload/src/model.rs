@@ -109,6 +109,13 @@ impl Model {
         Ok(())
     }
 
+    /// Learns that nothing is under way any more: what has not happened by now never will. After [`Model::settle`].
+    pub fn nothing_under_way(&mut self) {
+        let mut worlds = std::mem::take(&mut self.worlds);
+        worlds.iter_mut().for_each(|world| world.pending.clear());
+        self.set(worlds);
+    }
+
     fn set(&mut self, mut worlds: Vec<World>) {
         worlds.sort();
         worlds.dedup();
@@ -319,5 +326,18 @@ mod tests {
         model.clone().settle(&[("/f".into(), file(1)), ("/g".into(), file(2))]).unwrap();
         assert!(model.clone().settle(&[("/g".into(), file(2))]).is_err());
         assert!(model.settle(&[]).is_err());
+    }
+
+    #[test]
+    fn what_is_not_under_way_any_more_must_not_happen() {
+        let file = |number| Node::File(Content { number, length: 100 });
+        let mut model = Model::default();
+        model.learn(&put("/f", 1), &stored(1)).unwrap();
+        model.learn(&put("/f", 2), &timeout()).unwrap();
+        model.settle(&[("/f".into(), file(1))]).unwrap();
+        model.clone().learn(&get("/f"), &read(2)).unwrap();
+        model.nothing_under_way();
+        assert!(model.clone().learn(&get("/f"), &read(2)).is_err());
+        assert_eq!(model.certain_files().len(), 1);
     }
 }

@@ -6,3 +6,4 @@ mod files;
 mod names;
 mod refusals;
 mod starts;
+mod storms;

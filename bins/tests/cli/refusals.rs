@@ -98,6 +98,15 @@ fn usage() {
 }
 
 #[test]
+fn dev_refuses_a_directory_of_something_else() {
+    let home = tempfile::tempdir().unwrap();
+    std::fs::write(home.path().join("photograph"), "").unwrap();
+    let said = alone(&["dev", "--dir", home.path().to_str().unwrap()], &[]).failed(2);
+    assert!(said.contains("photograph") && said.contains("name an empty directory"), "{said}");
+    assert_eq!(std::fs::read_dir(home.path()).unwrap().count(), 1);
+}
+
+#[test]
 fn help_names_every_command() {
     insta::assert_snapshot!(alone(&["--help"], &[("COLUMNS", "120")]).ok());
 }

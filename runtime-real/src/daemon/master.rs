@@ -2,11 +2,13 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use cairn_core::defect::Defects;
 use cairn_core::master::{Master, MasterCall, MasterCallReply, MasterSetup};
 
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::listen::{bind, bind_optional};
@@ -20,6 +22,9 @@ use crate::environment::{self, Clock, Node};
 use crate::grpc::{self, Outgoing};
 use crate::mailbox::{Mailbox, mailbox};
 use crate::{data_plane, directory, http};
+
+/// How often the gRPC health service asks the machine whether it serves.
+const READINESS_EVERY: Duration = Duration::from_millis(500);
 
 /// Starts masters.
 #[derive(Debug)]
@@ -81,7 +86,9 @@ async fn start(options: MasterOptions) -> Result<Handle, StartError> {
     let hosted: Arc<dyn Hosted> = Arc::new(mailbox.clone());
     let stop = CancellationToken::new();
     let mut tasks = Vec::new();
-    tasks.push(tokio::spawn(serve_grpc(listener, mailbox, stop)).abort_handle());
+    let (tell, ready) = watch::channel(false);
+    tasks.push(tokio::spawn(serve_grpc(listener, mailbox, ready, stop)).abort_handle());
+    tasks.push(tokio::spawn(watch_readiness(hosted.clone(), tell)).abort_handle());
     let http_address = http.map(|(listener, address)| {
         tasks.push(tokio::spawn(http::serve(listener, hosted.clone())).abort_handle());
         address
@@ -89,10 +96,24 @@ async fn start(options: MasterOptions) -> Result<Handle, StartError> {
     Ok(Handle::new(address, http_address, hosted, machine, tasks, vec![lock]))
 }
 
-async fn serve_grpc(listener: TcpListener, mailbox: Mailbox<Master>, stop: CancellationToken) {
+async fn serve_grpc(
+    listener: TcpListener,
+    mailbox: Mailbox<Master>,
+    ready: watch::Receiver<bool>,
+    stop: CancellationToken,
+) {
     // Aborting this task ends the connections' tasks too.
     let _stop = stop.clone().drop_guard();
-    if let Err(error) = grpc::serve(listener, mailbox, stop).await {
+    if let Err(error) = grpc::serve(listener, mailbox, ready, stop).await {
         tracing::error!("gRPC: {error}");
     }
+}
+
+/// Tells whether the machine serves, as `/health` does; until it has ended.
+async fn watch_readiness(hosted: Arc<dyn Hosted>, ready: watch::Sender<bool>) {
+    while let Some((_, serves)) = hosted.health().await {
+        ready.send_if_modified(|was| std::mem::replace(was, serves.is_ok()) != serves.is_ok());
+        tokio::time::sleep(READINESS_EVERY).await;
+    }
+    ready.send_replace(false);
 }

@@ -148,7 +148,7 @@ async fn ask(channel: Channel, request: proto::MasterRequest) -> Result<MasterRe
 async fn unary<R: Rpc>(channel: Channel, request: R) -> Result<MasterReply, MasterError> {
     let mut grpc = Grpc::new(channel).max_decoding_message_size(MAX_CONTROL_BYTES);
     let call = async {
-        grpc.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
+        grpc.ready().await.map_err(|error| Status::unavailable(root_cause(&error)))?;
         let codec: ProstCodec<R, R::Reply> = ProstCodec::default();
         grpc.unary(Request::new(request), PathAndQuery::from_static(R::PATH), codec).await
     };
@@ -164,16 +164,20 @@ async fn unary<R: Rpc>(channel: Channel, request: R) -> Result<MasterReply, Mast
 
 /// What a transport's failure means to the machine.
 fn failure(status: &Status) -> MasterError {
-    let mut text = status.message().to_owned();
-    let mut cause = std::error::Error::source(status);
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
+    let text = match std::error::Error::source(status) {
+        Some(cause) => root_cause(cause),
+        None => status.message().to_owned(),
+    };
     match status.code() {
         Code::InvalidArgument | Code::Unimplemented | Code::OutOfRange => MasterError::Protocol(text),
         _ => MasterError::Unavailable(text),
     }
+}
+
+/// The operating system's word, or whatever else began it: each layer above repeats the one below.
+fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
+    let chain = std::iter::successors(Some(error), |error| error.source());
+    chain.last().map_or_else(String::new, ToString::to_string)
 }
 
 fn dial<I: Inbox>(address: Address, inbox: I) -> Session {
@@ -203,7 +207,7 @@ async fn converse<I: Inbox>(
     inbox: &I,
 ) -> Result<(), Status> {
     let mut grpc = Grpc::new(channel(address)?).max_decoding_message_size(MAX_CONTROL_BYTES);
-    grpc.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
+    grpc.ready().await.map_err(|error| Status::unavailable(root_cause(&error)))?;
     let codec: ProstCodec<proto::FromServer, proto::ToServer> = ProstCodec::default();
     let request = Request::new(ReceiverStream::new(messages));
     let mut incoming =

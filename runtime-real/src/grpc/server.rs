@@ -10,13 +10,17 @@ use cairn_core::message::{MasterReply, Message};
 use cairn_core::wire::control::{self, MAX_CONTROL_BYTES, Rpc};
 use cairn_core::wire::proto;
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::task::AbortHandle;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt};
 use tokio_util::sync::{CancellationToken, DropGuard};
+use tonic::server::NamedService;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status, Streaming};
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
 
 use super::service::master_server::{Master, MasterServer};
 use super::service::master_session_server::{MasterSession, MasterSessionServer};
@@ -29,15 +33,19 @@ const MAX_CALLS_PER_CONNECTION: u32 = 1_024;
 /// Messages waiting for one chunkserver; one that falls further behind loses its session.
 const MAX_QUEUED: usize = 65_536;
 
-/// Serves `listener` until `stop`, then lets the calls under way end.
+/// Serves `listener` until `stop`, then lets the calls under way end. The health service tells what `ready` does.
 pub(crate) async fn serve<I: Inbox>(
     listener: TcpListener,
     inbox: I,
+    ready: watch::Receiver<bool>,
     stop: CancellationToken,
 ) -> io::Result<()> {
     let (health, health_service) = tonic_health::server::health_reporter();
-    health.set_serving::<MasterServer<Calls<I>>>().await;
-    health.set_serving::<MasterSessionServer<Sessions<I>>>().await;
+    let names = [MasterServer::<Calls<I>>::NAME, MasterSessionServer::<Sessions<I>>::NAME];
+    let serves = *ready.borrow();
+    tell_health(&health, names, serves).await;
+    let report = tokio::spawn(report_health(health, names, ready));
+    let _end_with_this = AbortOnDrop(report.abort_handle());
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(proto::FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
@@ -59,6 +67,37 @@ pub(crate) async fn serve<I: Inbox>(
         )
         .await
         .map_err(io::Error::other)
+}
+
+struct AbortOnDrop(AbortHandle);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Keeps the told health what `ready` says.
+async fn report_health(
+    health: HealthReporter,
+    services: [&'static str; 2],
+    mut ready: watch::Receiver<bool>,
+) {
+    loop {
+        let serves = *ready.borrow_and_update();
+        tell_health(&health, services, serves).await;
+        if ready.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Sets the health of each service, and under the empty name that of the server as a whole.
+async fn tell_health(health: &HealthReporter, services: [&'static str; 2], serves: bool) {
+    let status = if serves { ServingStatus::Serving } else { ServingStatus::NotServing };
+    for name in services.into_iter().chain([""]) {
+        health.set_service_status(name, status).await;
+    }
 }
 
 /// Tells the machine that a connection is over, however its future ends.

@@ -10,7 +10,7 @@ use cairn_core::id::{
 };
 use cairn_core::message::{FromServer, Identity, MasterReply, MasterRequest, Message, ToServer};
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{Inbox, Outgoing, Sink, serve};
@@ -73,6 +73,7 @@ struct Master {
     recorder: Recorder,
     events: mpsc::UnboundedReceiver<Event>,
     address: Address,
+    ready: watch::Sender<bool>,
     stop: CancellationToken,
     served: tokio::task::JoinHandle<std::io::Result<()>>,
 }
@@ -82,8 +83,9 @@ async fn master() -> Master {
     let address = Address::new(&listener.local_addr().unwrap().to_string());
     let (recorder, events) = Recorder::new();
     let stop = CancellationToken::new();
-    let served = tokio::spawn(serve(listener, recorder.clone(), stop.clone()));
-    Master { recorder, events, address, stop, served }
+    let (ready, told) = watch::channel(true);
+    let served = tokio::spawn(serve(listener, recorder.clone(), told, stop.clone()));
+    Master { recorder, events, address, ready, stop, served }
 }
 
 fn request(number: u64, body: MasterRequest) -> Message {
@@ -261,7 +263,7 @@ async fn stopping_ends_sessions_and_the_service() {
 }
 
 #[tokio::test]
-async fn health_and_reflection_answer() {
+async fn health_follows_readiness_and_reflection_answers() {
     use tonic_health::pb::health_check_response::ServingStatus;
     use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
     use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
@@ -273,10 +275,18 @@ async fn health_and_reflection_answer() {
     let master = master().await;
     let channel = tonic::transport::Endpoint::from_shared(format!("http://{}", master.address)).unwrap();
     let channel = channel.connect().await.unwrap();
-    for service in ["cairn.v1.Master", "cairn.v1.MasterSession"] {
+    let mut watched = Vec::new();
+    for service in ["cairn.v1.Master", "cairn.v1.MasterSession", ""] {
         let asked = HealthCheckRequest { service: service.into() };
-        let answer = HealthClient::new(channel.clone()).check(asked).await.unwrap().into_inner();
+        let mut answers = HealthClient::new(channel.clone()).watch(asked).await.unwrap().into_inner();
+        let answer = answers.message().await.unwrap().unwrap();
         assert_eq!(answer.status, ServingStatus::Serving as i32, "{service}");
+        watched.push(answers);
+    }
+    master.ready.send_replace(false);
+    for mut answers in watched {
+        let answer = answers.message().await.unwrap().unwrap();
+        assert_eq!(answer.status, ServingStatus::NotServing as i32);
     }
     let asked = ServerReflectionRequest {
         host: String::new(),
@@ -289,4 +299,16 @@ async fn health_and_reflection_answer() {
         .into_inner();
     let answer = answers.message().await.unwrap().unwrap().message_response;
     assert!(matches!(answer, Some(MessageResponse::FileDescriptorResponse(_))), "{answer:?}");
+}
+
+#[tokio::test]
+async fn an_unreachable_master_is_told_in_the_systems_words() {
+    let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let (inbox, mut answers) = Recorder::new();
+    Outgoing::new(inbox)
+        .send(Address::new(&free.to_string()), request(1, MasterRequest::Stat { path: "/a".into() }));
+    let Event::Message(_, Message::MasterReply { result: Err(error), .. }) = next(&mut answers).await else {
+        panic!("no answer");
+    };
+    assert_eq!(error.to_string(), "master unavailable: Connection refused (os error 111)");
 }

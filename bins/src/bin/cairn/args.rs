@@ -8,6 +8,8 @@ use cairn_core::id::Durability;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use runtime_real::client::CreateFile;
 
+use crate::chaos::Kind;
+
 /// Cairn: a distributed file system that loses nothing it acknowledged.
 #[derive(Debug, Parser)]
 #[command(name = "cairn", version, propagate_version = true, arg_required_else_help = true)]
@@ -69,11 +71,11 @@ pub(crate) enum Command {
     /// Change owner and group.
     Chown(ChownArgs),
     /// Show attributes, chunks and replicas.
-    Stat(PathArgs),
+    Stat(Paths),
     /// Print CRC32 checksums of stored files.
     Checksum(ChecksumArgs),
     /// Sum up sizes below a path.
-    Du(DuArgs),
+    Du(PathsOrRoot),
     /// Show capacity.
     Df,
     /// Show servers, chunks, repairs and log.
@@ -82,7 +84,7 @@ pub(crate) enum Command {
     Fsck,
     /// Measure throughput beside this machine's own ceiling.
     Bench(BenchArgs),
-    /// Kill real daemons at random under load and verify everything they acknowledged.
+    /// Let everything go wrong around real daemons under load, and verify all they acknowledged.
     Chaos(ChaosArgs),
     /// Print a completion script for a shell.
     Completions {
@@ -206,10 +208,23 @@ pub(crate) struct GetArgs {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct CatArgs {
+pub(crate) struct Paths {
     /// Paths in Cairn.
-    #[arg(required = true, value_parser = remote_path)]
-    pub(crate) paths: Vec<String>,
+    #[arg(required = true, value_name = "PATHS", value_parser = remote_path)]
+    pub(crate) all: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PathsOrRoot {
+    /// Paths in Cairn.
+    #[arg(default_value = "/", value_name = "PATHS", value_parser = remote_path)]
+    pub(crate) all: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CatArgs {
+    #[command(flatten)]
+    pub(crate) paths: Paths,
     /// First byte.
     #[arg(long, default_value_t = 0, value_name = "BYTES")]
     pub(crate) offset: u64,
@@ -220,9 +235,8 @@ pub(crate) struct CatArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct LsArgs {
-    /// Paths in Cairn.
-    #[arg(default_value = "/", value_parser = remote_path)]
-    pub(crate) paths: Vec<String>,
+    #[command(flatten)]
+    pub(crate) paths: PathsOrRoot,
     /// Mode, owner, group, size, replication, time.
     #[arg(short, long)]
     pub(crate) long: bool,
@@ -230,9 +244,8 @@ pub(crate) struct LsArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct MkdirArgs {
-    /// Paths in Cairn.
-    #[arg(required = true, value_parser = remote_path)]
-    pub(crate) paths: Vec<String>,
+    #[command(flatten)]
+    pub(crate) paths: Paths,
     /// Also missing parents; no error if it exists.
     #[arg(short, long)]
     pub(crate) parents: bool,
@@ -255,9 +268,8 @@ pub(crate) struct MvArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct RmArgs {
-    /// Paths in Cairn.
-    #[arg(required = true, value_parser = remote_path)]
-    pub(crate) paths: Vec<String>,
+    #[command(flatten)]
+    pub(crate) paths: Paths,
     /// Directories with all their contents.
     #[arg(short, long)]
     pub(crate) recursive: bool,
@@ -281,42 +293,25 @@ pub(crate) struct ChmodArgs {
     /// Permission bits, octal.
     #[arg(value_parser = octal_mode)]
     pub(crate) mode: u16,
-    /// Paths in Cairn.
-    #[arg(required = true, value_parser = remote_path)]
-    pub(crate) paths: Vec<String>,
+    #[command(flatten)]
+    pub(crate) paths: Paths,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct ChownArgs {
     /// `OWNER`, `OWNER:GROUP` or `:GROUP`.
     pub(crate) owner: String,
-    /// Paths in Cairn.
-    #[arg(required = true, value_parser = remote_path)]
-    pub(crate) paths: Vec<String>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct PathArgs {
-    /// Paths in Cairn.
-    #[arg(required = true, value_parser = remote_path)]
-    pub(crate) paths: Vec<String>,
+    #[command(flatten)]
+    pub(crate) paths: Paths,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct ChecksumArgs {
-    /// Paths in Cairn.
-    #[arg(required = true, value_parser = remote_path)]
-    pub(crate) paths: Vec<String>,
+    #[command(flatten)]
+    pub(crate) paths: Paths,
     /// Read every byte and compare, instead of printing what the master knows.
     #[arg(long)]
     pub(crate) verify: bool,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct DuArgs {
-    /// Paths in Cairn.
-    #[arg(default_value = "/", value_parser = remote_path)]
-    pub(crate) paths: Vec<String>,
 }
 
 #[derive(Debug, Args)]
@@ -346,18 +341,24 @@ pub(crate) struct BenchArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct ChaosArgs {
-    /// How long.
+    /// How long new faults come; checking what is left adds a minute or two.
     #[arg(long, default_value_t = 3.0)]
     pub(crate) minutes: f64,
-    /// Draws the kills and the files.
+    /// Draws the faults, the files, and what users do.
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
     /// Chunkservers.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(3..=16))]
     pub(crate) chunkservers: u16,
-    /// Where to keep the cluster; kept after a failure [default: a temporary directory].
+    /// What goes wrong [default: everything].
+    #[arg(long, value_name = "KIND[,KIND…]", value_delimiter = ',')]
+    pub(crate) faults: Vec<Kind>,
+    /// An empty directory for the cluster; kept after a failure, emptied otherwise [default: a temporary one].
     #[arg(long, value_name = "DIR")]
     pub(crate) dir: Option<PathBuf>,
+    /// Keep directories and logs in any case.
+    #[arg(long)]
+    pub(crate) keep: bool,
 }
 
 /// A path without slashes at its end: the master takes a path in one spelling only.

@@ -26,6 +26,7 @@ pub(crate) async fn run(out: Output, args: DevArgs) -> Result<()> {
         (None, Some(dir)) => dir.clone(),
         (None, None) => default_dir()?,
     };
+    check_dir(&dir)?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut cluster = None;
@@ -95,6 +96,24 @@ fn default_dir() -> Result<PathBuf> {
         .ok_or_else(|| {
             Failure::usage("neither XDG_DATA_HOME nor HOME is set; give --dir or --ephemeral").into()
         })
+}
+
+/// Refuses a directory with anything in it that `cairn dev` does not make.
+fn check_dir(dir: &Path) -> Result<()> {
+    let fault = |what: String| Failure::usage(format!("{}: {what}", dir.display()));
+    let entries = match std::fs::read_dir(dir) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        entries => entries.map_err(|error| fault(error.to_string()))?,
+    };
+    for entry in entries {
+        let name = entry.map_err(|error| fault(error.to_string()))?.file_name();
+        let name = name.to_string_lossy();
+        if name != "master" && name != "lost+found" && !name.starts_with("chunkserver-") {
+            let what = format!("has {name:?} in it, which is not of `cairn dev`; name an empty directory");
+            return Err(fault(what).into());
+        }
+    }
+    Ok(())
 }
 
 fn make(dir: PathBuf) -> Result<PathBuf> {

@@ -43,7 +43,7 @@ async fn run(global: Global, command: Command) -> Result<()> {
         }
         Command::Dev(args) => return dev::run(out, args).await,
         Command::Bench(args) => return unless_interrupted(bench::run(out, args)).await,
-        Command::Chaos(args) => return unless_interrupted(chaos::run(out, args)).await,
+        Command::Chaos(args) => return chaos::run(out, args).await,
         _ => {}
     }
     let cluster = connect(&global)?;

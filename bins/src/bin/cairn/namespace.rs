@@ -9,7 +9,7 @@ use runtime_real::client::Cluster;
 use serde_json::{Value, json};
 
 use crate::args::{
-    ChecksumArgs, ChmodArgs, ChownArgs, DuArgs, LsArgs, MkdirArgs, MvArgs, PathArgs, RestoreArgs, RmArgs,
+    ChecksumArgs, ChmodArgs, ChownArgs, LsArgs, MkdirArgs, MvArgs, Paths, PathsOrRoot, RestoreArgs, RmArgs,
     without_slash,
 };
 use crate::output::{self, Output, status_json};
@@ -27,8 +27,8 @@ where
 }
 
 pub(crate) async fn ls(cluster: &Cluster, out: Output, args: LsArgs) -> Result<()> {
-    let several = args.paths.len() > 1;
-    for path in &args.paths {
+    let several = args.paths.all.len() > 1;
+    for path in &args.paths.all {
         if several {
             out.say(&format!("{path}:"))?;
         }
@@ -68,7 +68,7 @@ fn long_row(entry: &FileStatus) -> Vec<String> {
 }
 
 pub(crate) async fn mkdir(cluster: &Cluster, args: MkdirArgs) -> Result<()> {
-    for path in &args.paths {
+    for path in &args.paths.all {
         cluster.mkdir(path, args.parents, args.mode).await?;
     }
     Ok(())
@@ -111,7 +111,7 @@ pub(crate) async fn mv(cluster: &Cluster, args: MvArgs) -> Result<()> {
 }
 
 pub(crate) async fn rm(cluster: &Cluster, out: Output, args: RmArgs) -> Result<()> {
-    for path in &args.paths {
+    for path in &args.paths.all {
         match cluster.delete(path, args.recursive).await {
             Ok(trash) if out.json => out.result("", &json!({ "path": path, "trash": trash.0 }))?,
             Ok(_) => {}
@@ -167,7 +167,7 @@ async fn list_trash(cluster: &Cluster, out: Output) -> Result<()> {
 }
 
 pub(crate) async fn chmod(cluster: &Cluster, args: ChmodArgs) -> Result<()> {
-    for path in &args.paths {
+    for path in &args.paths.all {
         cluster.chmod(path, args.mode).await?;
     }
     Ok(())
@@ -182,7 +182,7 @@ pub(crate) async fn chown(cluster: &Cluster, args: ChownArgs) -> Result<()> {
         return Err(Failure::usage("give OWNER, OWNER:GROUP or :GROUP").into());
     }
     let some = |name: &str| (!name.is_empty()).then(|| name.to_owned());
-    for path in &args.paths {
+    for path in &args.paths.all {
         cluster.chown(path, some(owner), some(group)).await?;
     }
     Ok(())
@@ -195,9 +195,9 @@ async fn locate(cluster: &Cluster, path: &str, offset: u64, length: u64) -> Resu
     }
 }
 
-pub(crate) async fn stat(cluster: &Cluster, out: Output, args: PathArgs) -> Result<()> {
+pub(crate) async fn stat(cluster: &Cluster, out: Output, args: Paths) -> Result<()> {
     let id = cluster.status().await?.cluster;
-    for path in &args.paths {
+    for path in &args.all {
         let status = cluster.stat(path).await?;
         let extents =
             if status.directory { Vec::new() } else { extents(cluster, path, status.length).await? };
@@ -213,7 +213,7 @@ pub(crate) async fn stat(cluster: &Cluster, out: Output, args: PathArgs) -> Resu
 }
 
 /// All extents of a file, plan by plan.
-async fn extents(cluster: &Cluster, path: &str, length: u64) -> Result<Vec<ExtentPlan>> {
+pub(crate) async fn extents(cluster: &Cluster, path: &str, length: u64) -> Result<Vec<ExtentPlan>> {
     let mut extents = Vec::new();
     let mut at = 0;
     while at < length {
@@ -278,7 +278,7 @@ fn stat_text(cluster: ClusterId, status: &FileStatus, extents: &[ExtentPlan]) ->
 
 pub(crate) async fn checksum(cluster: &Cluster, out: Output, args: ChecksumArgs) -> Result<()> {
     let mut different = 0;
-    for path in &args.paths {
+    for path in &args.paths.all {
         let status = cluster.stat(path).await?;
         if status.directory {
             return Err(Failure::usage(format!("{path}: is a directory; name files")).into());
@@ -321,8 +321,8 @@ pub(crate) async fn read_crc(cluster: &Cluster, path: &str, bar: &indicatif::Pro
     Ok(hasher.finalize())
 }
 
-pub(crate) async fn du(cluster: &Cluster, out: Output, args: DuArgs) -> Result<()> {
-    for path in &args.paths {
+pub(crate) async fn du(cluster: &Cluster, out: Output, args: PathsOrRoot) -> Result<()> {
+    for path in &args.all {
         let status = cluster.stat(path).await?;
         let (mut bytes, mut files, mut directories) = (0, 0_u64, 0_u64);
         let mut pending = Vec::new();

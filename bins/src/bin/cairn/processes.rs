@@ -1,10 +1,12 @@
 //! A cluster of separate processes on loopback: what `chaos` kills and `bench` measures.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
 
 /// One daemon, started from this very executable.
@@ -52,6 +54,27 @@ impl Daemon {
             arguments.extend(["--config".into(), path(config)?]);
         }
         Ok(Daemon { name: name.into(), arguments, log: dir.join(format!("{name}.log")), ports, child: None })
+    }
+
+    /// Keeps its chunks in another directory, before it is started.
+    pub(crate) fn on_volume(mut self, volume: &Path) -> Result<Daemon> {
+        if let Some(at) = self.arguments.iter().position(|argument| argument == "--data") {
+            self.arguments[at + 1] = path(volume)?;
+        }
+        Ok(self)
+    }
+
+    /// Adds to its command line, before it is started.
+    pub(crate) fn with_argument(mut self, name: &str, value: &str) -> Daemon {
+        self.arguments.extend([name.into(), value.into()]);
+        self
+    }
+
+    /// The address that the running process has bound.
+    pub(crate) fn address(&self) -> Result<SocketAddr> {
+        let text = std::fs::read_to_string(&self.ports)?;
+        let address = text.lines().find_map(|line| line.strip_prefix("listen=")).unwrap_or_default();
+        address.parse().with_context(|| format!("{}: {text:?} names no address", self.ports.display()))
     }
 
     /// The address given with `--listen`.
@@ -105,6 +128,27 @@ impl Daemon {
             child.kill().await?;
         }
         Ok(())
+    }
+
+    /// Sends a signal to the process, if it lives.
+    pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
+        match self.pid().and_then(|pid| Pid::from_raw(pid as i32)) {
+            Some(pid) => kill_process(pid, signal).with_context(|| format!("signalling {}", self.name)),
+            None => Ok(()),
+        }
+    }
+
+    /// Asks the process to end in good order and waits for it; says with what code it ended, `None` after a signal.
+    pub(crate) async fn shut_down(&mut self) -> Result<Option<i32>> {
+        self.signal(Signal::TERM)?;
+        let Some(mut child) = self.child.take() else { return Ok(None) };
+        let ended = tokio::time::timeout(Duration::from_secs(20), child.wait()).await;
+        match ended {
+            Ok(status) => Ok(status?.code()),
+            Err(_) => {
+                bail!("{} did not end within 20 s of SIGTERM; its log is {}", self.name, self.log.display())
+            }
+        }
     }
 
     /// Peak resident memory in bytes.

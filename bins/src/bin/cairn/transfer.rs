@@ -281,7 +281,7 @@ async fn fetch(cluster: &Cluster, source: &str, local: &Path, bar: &ProgressBar)
 }
 
 pub(crate) async fn cat(cluster: &Cluster, args: CatArgs) -> Result<()> {
-    for path in &args.paths {
+    for path in &args.paths.all {
         copy_out(cluster, path, args.offset, args.length).await?;
     }
     Ok(())
