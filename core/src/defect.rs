@@ -92,6 +92,8 @@ defects! {
     WaitForEver = "wait-for-ever",
     /// A server's number of replicas, as operators see it, never falls.
     StaleServerCount = "stale-server-count",
+    /// A replica that grew while a block report was being made is judged by the report's list, and called damaged.
+    GrowthUnnoticed = "growth-unnoticed",
 }
 
 /// The defects switched on in one machine. Zero-sized without the feature `defects`.

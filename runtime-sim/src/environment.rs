@@ -194,9 +194,16 @@ fn wake_reason<M: Machine + Send + 'static>(node: &Node) -> &'static str {
 impl State {
     fn perform<R: Send + 'static>(&mut self, now: Time, ix: NodeIx, effect: Effect<R>) {
         match effect {
-            Effect::Send { to, message } => self.send(now, ix, to, message),
-            Effect::Close { peer } => self.close(now, ix, &peer),
+            Effect::Send { to, message } => {
+                self.trace.absorb(&(now.0, ix, &to, &message));
+                self.send(now, ix, to, message);
+            }
+            Effect::Close { peer } => {
+                self.trace.absorb(&(now.0, ix, &peer));
+                self.close(now, ix, &peer);
+            }
             Effect::Disk { op, request } => {
+                self.trace.absorb(&(now.0, ix, op, &request));
                 let node = &mut self.nodes[usize::from(ix)];
                 let volume = usize::from(volume_of(&request));
                 let Some(disk) = node.volumes.get(volume) else {

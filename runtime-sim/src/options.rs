@@ -41,9 +41,9 @@ impl Default for Options {
 pub enum TraceMode {
     /// Nothing but counts.
     Off,
-    /// A hash over the lines that `Full` would keep.
+    /// A hash over all inputs and effects, with every byte that they carry.
     Hash,
-    /// All lines, and their hash.
+    /// The hash, and a line for each input.
     Full,
     /// As `Full`, and all events with their causes.
     Events,

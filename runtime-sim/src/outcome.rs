@@ -19,7 +19,7 @@ pub struct Outcome<T> {
     pub inputs: u64,
     /// The same by node.
     pub inputs_by_node: BTreeMap<String, u64>,
-    /// Hash over all trace lines; 0 with the trace off.
+    /// Hash over all inputs and effects, their bytes among them; 0 with the trace off.
     pub trace_hash: u64,
     /// The trace lines, if they were to be kept.
     pub trace: String,

@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::fmt::{self, Write};
+use std::hash::{Hash, Hasher};
 use std::ops::Range;
 
 use cairn_core::client::{ClientRequest, ClientResponse, ClientResult};
@@ -38,14 +39,44 @@ struct Sink {
     text: Option<String>,
 }
 
+impl Hasher for Sink {
+    fn write(&mut self, bytes: &[u8]) {
+        for word in bytes.chunks(8) {
+            let mut padded = [0; 8];
+            padded[..word.len()].copy_from_slice(word);
+            self.write_u64(u64::from_le_bytes(padded));
+        }
+    }
+
+    fn write_u64(&mut self, word: u64) {
+        self.hash = (self.hash.rotate_left(5) ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+
+    // Numbers by their values, not by a machine's order of bytes.
+    fn write_u8(&mut self, n: u8) {
+        self.write_u64(n.into());
+    }
+
+    fn write_u16(&mut self, n: u16) {
+        self.write_u64(n.into());
+    }
+
+    fn write_u32(&mut self, n: u32) {
+        self.write_u64(n.into());
+    }
+
+    fn write_usize(&mut self, n: usize) {
+        self.write_u64(n as u64);
+    }
+
+    fn finish(&self) -> u64 {
+        self.hash
+    }
+}
+
 impl Write for Sink {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        for word in text.as_bytes().chunks(8) {
-            let mut bytes = [0; 8];
-            bytes[..word.len()].copy_from_slice(word);
-            let word = u64::from_le_bytes(bytes);
-            self.hash = (self.hash.rotate_left(5) ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        }
+        Hasher::write(self, text.as_bytes());
         if let Some(kept) = &mut self.text {
             kept.push_str(text);
         }
@@ -66,6 +97,13 @@ impl Trace {
 
     pub(crate) fn hash(&self) -> u64 {
         self.sink.hash
+    }
+
+    /// Takes something into the hash of which the lines show the outline only.
+    pub(crate) fn absorb(&mut self, what: &impl Hash) {
+        if self.is_on() {
+            what.hash(&mut self.sink);
+        }
     }
 
     /// Takes the kept lines out.
@@ -119,6 +157,12 @@ pub(crate) fn input<Q: 'static>(
     other: Option<&str>,
     input: &Input<Q>,
 ) -> Range<usize> {
+    match input {
+        Input::Message { message, .. } => trace.absorb(message),
+        Input::DiskDone { result, .. } => trace.absorb(result),
+        // Lines tell all of the others: the bytes that users write follow from their plan.
+        Input::Wake | Input::Call { .. } | Input::PeerLost { .. } => {}
+    }
     match input {
         Input::Wake => trace.write(now, own, format_args!("<- wake")),
         Input::Message { from, message } => {
@@ -184,6 +228,7 @@ pub(crate) fn reply(
     let result = response.downcast_ref::<ClientResult>();
     let line = match result {
         Some(Ok(ClientResponse::Data(pieces))) => {
+            trace.absorb(pieces);
             let length: usize = pieces.iter().map(|piece| piece.len()).sum();
             trace.write(now, own, format_args!("-> user     {call} Data len={length}"))
         }

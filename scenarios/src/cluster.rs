@@ -37,6 +37,7 @@ pub struct Cluster {
 #[derive(Default)]
 struct Memory {
     last_grant: Option<Grant>,
+    primaries: BTreeMap<ChunkId, String>,
     cued: Option<String>,
     cued_chunk: Option<ChunkId>,
     power_cuts: BTreeMap<String, Time>,
@@ -94,7 +95,11 @@ impl Cluster {
         let seen = memory.clone();
         world.observe_messages(move |_, _, _, message| {
             if let Message::MasterReply { result: Ok(MasterReply::Grant(grant)), .. } = message {
-                lock(&seen).last_grant = Some(grant.clone());
+                let mut seen = lock(&seen);
+                if let Some(primary) = grant.addresses.first() {
+                    seen.primaries.insert(grant.chunk, primary.0.to_string());
+                }
+                seen.last_grant = Some(grant.clone());
             }
         });
         Cluster { world: world.clone(), shape: Arc::new(shape.clone()), clients, link: link(shape), memory }
@@ -146,8 +151,28 @@ impl Cluster {
         lock(&self.memory).last_grant.clone()
     }
 
-    /// The node that plays a role now.
+    /// The node that plays a role now, or the first chunkserver if there is none.
     pub fn resolve(&self, target: &Target) -> String {
+        self.find(target).unwrap_or_else(|| server_name(0))
+    }
+
+    /// The chunks of the file at `path`, uploads to it included, in order of their granting.
+    fn chunks_at(&self, path: &str) -> Vec<ChunkId> {
+        let is_it = |found: Option<String>| {
+            found.is_some_and(|found| {
+                found == path || found.strip_prefix(path).is_some_and(|rest| rest.starts_with(" ("))
+            })
+        };
+        let chunks = self.master(|master| {
+            let catalog = master.catalog();
+            let all = catalog.chunks_after(None).map(|(chunk, _)| chunk);
+            all.filter(|chunk| is_it(catalog.chunk_path(*chunk))).collect()
+        });
+        chunks.unwrap_or_default()
+    }
+
+    /// The node that plays a role now; `None` if the file that it hangs on, or a copy of it, is not there.
+    pub fn find(&self, target: &Target) -> Option<String> {
         let member = |place: usize| {
             let grant = self.last_grant();
             let mut addresses = grant.map(|g| g.addresses).unwrap_or_default();
@@ -156,14 +181,27 @@ impl Cluster {
             let place = place.min(addresses.len().saturating_sub(1));
             addresses.get(place).map_or_else(|| server_name(0), |a| a.0.to_string())
         };
-        match target {
+        Some(match target {
             Target::Master => MASTER.to_owned(),
             Target::Server(i) => server_name(i % self.shape.servers.len().max(1)),
             Target::Client(i) => client_name(i % self.shape.clients.max(1)),
             Target::Primary => member(0),
             Target::Cued => lock(&self.memory).cued.clone().unwrap_or_else(|| server_name(0)),
             Target::Member(place) => member(*place),
-        }
+            Target::PrimaryOf(path) => {
+                let chunks = self.chunks_at(path);
+                let memory = lock(&self.memory);
+                chunks.iter().rev().find_map(|chunk| memory.primaries.get(chunk).cloned())?
+            }
+            Target::Holder { path, chunk, place } => {
+                let chunks = self.chunks_at(path);
+                let wanted = chunk.map_or_else(|| chunks.last(), |i| chunks.get(i)).copied()?;
+                let holds =
+                    |server: &String| self.chunk_files(server).iter().any(|(.., chunk)| *chunk == wanted);
+                let holders: Vec<String> = self.server_names().into_iter().filter(holds).collect();
+                holders.get((*place).min(holders.len().checked_sub(1)?)).cloned()?
+            }
+        })
     }
 
     /// Looks at the master between two inputs; `None` while it is down.

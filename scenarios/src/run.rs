@@ -131,7 +131,7 @@ async fn story(
         return Figures::default();
     }
     let shared_names = shared::names(plan.users.iter().flatten());
-    if !shared_names.is_empty() {
+    if plan.users.iter().flatten().any(|step| shared::is_shared(&step.operation)) {
         make_shared_directory(&cluster, &violations).await;
     }
     let (recorder, progress) = (Recorder::default(), Progress::default());

@@ -69,6 +69,14 @@ pub struct Summary {
     pub undecided: u64,
     /// Simulated seconds.
     pub simulated_seconds: u64,
+    /// Processor time in milliseconds.
+    pub cpu_ms: u64,
+    /// Hours that clusters lived for each hour of processor time.
+    pub cluster_hours_per_cpu_hour: u64,
+    /// The seeds that took longest, with their processor time in milliseconds.
+    pub slowest: Vec<(u64, u64)>,
+    /// The most memory that the process ever held, in MiB.
+    pub peak_memory_mib: u64,
     /// What was injected, by kind.
     pub faults: BTreeMap<String, u64>,
     /// Rare branches, and how often each was reached in this process.
@@ -81,6 +89,11 @@ pub struct Summary {
 
 /// Runs all seeds; `progress` is told of every report.
 pub fn sweep(what: Sweep, progress: impl Fn(&Report) + Sync) -> Summary {
+    sweep_traced(what, TraceMode::Off, progress)
+}
+
+/// Runs all seeds with their trace hashed or kept; `progress` is told of every report.
+pub fn sweep_traced(what: Sweep, trace: TraceMode, progress: impl Fn(&Report) + Sync) -> Summary {
     let started = Instant::now();
     let next = AtomicU64::new(0);
     let stop = AtomicBool::new(false);
@@ -94,7 +107,7 @@ pub fn sweep(what: Sweep, progress: impl Fn(&Report) + Sync) -> Summary {
                         break;
                     }
                     let plan = Plan::draw(what.first + i, what.profile);
-                    let report = run(&plan, what.defects, TraceMode::Off);
+                    let report = run(&plan, what.defects, trace);
                     if what.stop_at_failure && !report.violations.is_empty() {
                         stop.store(true, Ordering::Relaxed);
                     }
@@ -121,9 +134,21 @@ pub fn commit() -> String {
     }
 }
 
+/// Slowest seeds kept.
+const SLOWEST: usize = 5;
+
+/// The most memory that this process ever held; 0 where the kernel does not tell.
+fn peak_memory_kib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    line.and_then(|rest| rest.split_whitespace().next()?.parse().ok()).unwrap_or(0)
+}
+
 #[derive(Default)]
 struct Sum {
     summary: Summary,
+    simulated_ms: u64,
+    cpu: Duration,
     faults: FaultCounts,
     speeds: Vec<u64>,
 }
@@ -141,8 +166,12 @@ impl Sum {
         summary.unknown += figures.unknown;
         summary.ordered += figures.ordered;
         summary.undecided += figures.undecided;
-        summary.simulated_seconds += figures.simulated_ms / 1000;
         self.faults += report.faults;
+        self.simulated_ms += figures.simulated_ms;
+        self.cpu += report.cpu;
+        summary.slowest.push((report.seed, report.cpu.as_millis() as u64));
+        summary.slowest.sort_by_key(|(seed, ms)| (std::cmp::Reverse(*ms), *seed));
+        summary.slowest.truncate(SLOWEST);
         self.speeds.push((figures.inputs as f64 / report.cpu.as_secs_f64().max(1e-6)) as u64);
         if !report.violations.is_empty() {
             summary.failing.push(Failing {
@@ -163,6 +192,10 @@ impl Sum {
             .zip(&mark::COUNTS)
             .map(|(name, count)| ((*name).to_owned(), count.load(Ordering::Relaxed)))
             .collect();
+        self.summary.simulated_seconds = self.simulated_ms / 1000;
+        self.summary.cpu_ms = self.cpu.as_millis() as u64;
+        self.summary.cluster_hours_per_cpu_hour = self.simulated_ms / self.summary.cpu_ms.max(1);
+        self.summary.peak_memory_mib = peak_memory_kib() / 1024;
         self.summary.wall_ms = wall.as_millis() as u64;
         self.summary.commit = commit();
         self.summary

@@ -1,10 +1,14 @@
 //! The same seed is the same run, to the last byte of the trace. Everything else stands on this.
 
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
 use cairn_core::defect::Defects;
 use runtime_sim::TraceMode;
 use scenarios::plan::Plan;
 use scenarios::profile::Profile;
 use scenarios::run::run;
+use scenarios::sweep::{Sweep, sweep_traced};
 
 /// Enough of a storm to meet every source of chance, short enough to keep whole traces.
 fn short(seed: u64) -> Plan {
@@ -36,4 +40,29 @@ fn keeping_the_trace_changes_nothing() {
     let kept = run(&short(3), Defects::none(), TraceMode::Full);
     assert_eq!(hashed.trace_hash, kept.trace_hash);
     assert_eq!(hashed.figures, kept.figures);
+}
+
+#[test]
+fn neither_other_seeds_nor_jobs_change_a_run() {
+    let swept = |first, seeds, jobs| {
+        let what = Sweep {
+            first,
+            seeds,
+            jobs,
+            profile: Profile::All,
+            defects: Defects::none(),
+            stop_at_failure: false,
+        };
+        let hashes = Mutex::new(BTreeMap::new());
+        sweep_traced(what, TraceMode::Hash, |report| {
+            hashes.lock().unwrap().insert(report.seed, report.trace_hash);
+        });
+        hashes.into_inner().unwrap()
+    };
+    let together = swept(4, 3, 1);
+    assert_eq!(together, swept(4, 3, 2));
+    for (seed, hash) in together {
+        let alone = run(&Plan::draw(seed, Profile::All), Defects::none(), TraceMode::Hash);
+        assert_eq!(hash, alone.trace_hash, "seed {seed}");
+    }
 }

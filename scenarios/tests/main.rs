@@ -3,5 +3,7 @@
 mod determinism;
 mod directed;
 mod explain;
+mod plans;
+mod regressions;
 mod snapshots;
 mod sweep;

@@ -292,7 +292,7 @@ impl Chunkserver {
             }
         } else {
             let records = self.absorb(chunk, end);
-            self.touch(chunk);
+            self.note_growth(chunk);
             self.log(volume, records, Waiter::Ready { chunk, generation, end }, sync);
         }
     }
@@ -306,13 +306,19 @@ impl Chunkserver {
         }
         let Some(volume) = self.replicas.get(&chunk).map(|replica| replica.volume) else { return };
         let records = self.absorb(chunk, end);
-        // A list that was made before the file grew shows less than what is promised from here on.
-        self.touch(chunk);
+        self.note_growth(chunk);
         if !records.is_empty() && self.volume(volume).is_ready() {
             self.log(volume, records, Waiter::Ready { chunk, generation, end }, true);
         }
         self.advance(chunk, generation);
         self.settle_stream(chunk);
+    }
+
+    /// A list that was made before the file grew shows less than what is promised from here on.
+    fn note_growth(&mut self, chunk: ChunkId) {
+        if !self.setup.defects.has(Defect::GrowthUnnoticed) {
+            self.touch(chunk);
+        }
     }
 
     /// Counts a stream's disk operation as ended. False if the replica is no longer the one it was for, or it failed.

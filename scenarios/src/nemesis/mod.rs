@@ -31,6 +31,18 @@ pub enum Target {
     Cued,
     /// That chunk's member at this place of the pipeline, or its last one.
     Member(usize),
+    /// The primary of the last chunk that was granted for the file at this path.
+    PrimaryOf(String),
+    /// Who has a copy of a chunk of the file at this path.
+    Holder {
+        /// The file.
+        path: String,
+        /// Which of its chunks, from 0; without it the last one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        chunk: Option<usize>,
+        /// Which of the holders, in order of their names, or the last one.
+        place: usize,
+    },
 }
 
 /// Something that goes wrong. Until the end of its strike, unless it is over at once.
@@ -254,6 +266,10 @@ impl Fault {
 
     /// Begins it. Returns what has to be done at its end.
     pub(crate) fn strike(&self, cluster: &Cluster) -> Undo {
+        if let Some(missing) = self.targets().into_iter().find(|target| cluster.find(target).is_none()) {
+            cluster.world.note(format_args!("skipped: there is no {missing:?} now"));
+            return Undo::Nothing;
+        }
         match self {
             Fault::Kill { .. }
             | Fault::PowerCut { .. }

@@ -3,6 +3,7 @@
 
 mod file;
 mod validity;
+mod words;
 
 pub use file::{PlanError, PlanFile, VERSION};
 

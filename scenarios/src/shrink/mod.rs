@@ -7,11 +7,13 @@
 
 mod edit;
 mod oracle;
+mod sample;
 mod simplify;
 
 use std::time::{Duration, Instant};
 
 use cairn_core::defect::Defect;
+use cairn_core::rng::Rng;
 use thiserror::Error;
 
 use crate::plan::{Plan, PlanFile};
@@ -61,6 +63,12 @@ pub struct Shrunk {
     pub suspects: Vec<(Plan, Violation)>,
 }
 
+/// Small plans tried at random.
+const SAMPLES: usize = 300;
+
+/// Steps beyond which a plan can hardly be minimal.
+const SMALL: usize = 10;
+
 /// Worlds in which the result is tried.
 pub const WORLDS: u64 = 20;
 
@@ -93,17 +101,21 @@ pub fn shrink(
         oracle,
         progress: &progress,
     };
+    let mut rng = Rng::stream(plan.seed, "samples");
+    if !search.jump(plan, &mut rng) {
+        search.cut_boldly();
+    }
     let mut is_minimal = false;
-    search.cut_boldly();
-    while !search.is_spent() {
+    while !search.is_spent() && !is_minimal {
         let before = search.best.clone();
         search.thin("fewer faults", |plan| plan.strikes.len(), edit::without_strikes);
         search.thin("fewer operations", edit::operations, edit::without_operations);
-        search.simplify();
-        if search.best == before {
-            is_minimal = !search.is_spent();
-            break;
+        if search.best.steps() > SMALL {
+            // Stuck on the way down: a smaller plan may be beside it.
+            search.jump(plan, &mut rng);
         }
+        search.simplify();
+        is_minimal = search.best == before && !search.is_spent();
     }
     Ok(search.finish(defect, is_minimal))
 }
@@ -130,10 +142,10 @@ impl Search<'_> {
         }
     }
 
-    /// Takes the first candidate that still fails; its number.
-    fn take_first(&mut self, trying: &'static str, candidates: &[Plan]) -> Option<usize> {
+    /// Takes the first candidate that still fails in one of so many worlds; its number.
+    fn take_first(&mut self, worlds: u64, trying: &'static str, candidates: &[Plan]) -> Option<usize> {
         let survivable = self.best.is_survivable();
-        for world in 0..self.worlds() {
+        for world in 0..worlds {
             let tried: Vec<(usize, Plan)> = candidates
                 .iter()
                 .enumerate()
@@ -159,6 +171,14 @@ impl Search<'_> {
         None
     }
 
+    /// Tries small plans cut at random out of `whole`; whether one of them fails.
+    fn jump(&mut self, whole: &Plan, rng: &mut Rng) -> bool {
+        let steps = self.best.steps();
+        let mut samples: Vec<Plan> = (0..SAMPLES).map(|_| sample::sample(whole, rng)).collect();
+        samples.retain(|plan| plan.steps() < steps);
+        self.take_first(1, "small samples", &samples).is_some()
+    }
+
     /// First of all the cuts that leave least, while runs are long.
     fn cut_boldly(&mut self) {
         loop {
@@ -173,7 +193,7 @@ impl Search<'_> {
             cuts.extend(users.clone().map(|u| edit::only_user(plan, u)));
             cuts.extend(users.map(|u| edit::without_user(plan, u)));
             cuts.retain(|cut| cut.steps() < plan.steps());
-            if self.take_first("bold cuts", &cuts).is_none() {
+            if self.take_first(self.worlds(), "bold cuts", &cuts).is_none() {
                 return;
             }
         }
@@ -194,7 +214,7 @@ impl Search<'_> {
                 let starts: Vec<usize> = (from..count).step_by(size).collect();
                 let candidates: Vec<Plan> =
                     starts.iter().map(|&at| without(&self.best, at..(at + size).min(count))).collect();
-                match self.take_first(trying, &candidates) {
+                match self.take_first(self.worlds(), trying, &candidates) {
                     Some(i) => from = starts[i],
                     None => break,
                 }

@@ -1,6 +1,7 @@
 //! Storms over simulated clusters, from the command line. One file for each subcommand.
 
 mod explain;
+mod hashes;
 mod mutants;
 mod plan;
 mod replay;
@@ -33,6 +34,8 @@ enum Command {
     Shrink(shrink::Arguments),
     /// Run once and write a page that explains what happened, for a browser.
     Explain(explain::Arguments),
+    /// Print the hash of each seed's trace: the same on every machine, in every build, with any number of jobs.
+    Hashes(hashes::Arguments),
     /// Plant each known defect and see whether the checkers catch it.
     Mutants(mutants::Arguments),
 }
@@ -57,6 +60,7 @@ fn execute(command: Command) -> anyhow::Result<bool> {
         Command::Plan(arguments) => plan::execute(arguments),
         Command::Shrink(arguments) => shrink::execute(arguments),
         Command::Explain(arguments) => explain::execute(arguments),
+        Command::Hashes(arguments) => hashes::execute(arguments),
         Command::Mutants(arguments) => mutants::execute(arguments),
     }
 }

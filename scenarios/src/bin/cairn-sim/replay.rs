@@ -59,14 +59,15 @@ pub(crate) fn execute(a: Arguments) -> anyhow::Result<bool> {
         }
         None => out.write_all(report.trace.as_bytes()).context("writing the trace")?,
     }
-    writeln!(out, "{}, commit {}, trace {:016x}", a.which.to_arguments(), commit(), report.trace_hash)?;
+    let which = a.which.to_arguments();
+    writeln!(out, "{}{which}, commit {}, trace {:016x}", file.plan.in_words(), commit(), report.trace_hash)?;
     for violation in &report.violations {
-        writeln!(out, "{violation}")?;
+        writeln!(out, "broken promise: {violation}")?;
     }
     if report.violations.is_empty() {
         writeln!(out, "all promises held")?;
     } else {
-        writeln!(out, "shrink: cairn-sim shrink {}", a.which.to_arguments())?;
+        writeln!(out, "shrink: cairn-sim shrink {which}\nexplain: cairn-sim explain {which}")?;
     }
     out.flush().context("writing the trace")?;
     Ok(report.violations.is_empty())

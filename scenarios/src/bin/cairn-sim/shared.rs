@@ -42,7 +42,7 @@ pub(crate) fn write_file(path: &Path, text: &str) -> anyhow::Result<()> {
 #[derive(clap::Args)]
 pub(crate) struct Which {
     /// The seed.
-    #[arg(long, required_unless_present = "plan")]
+    #[arg(long)]
     seed: Option<u64>,
     /// Which storm.
     #[arg(long, default_value_t)]
@@ -60,7 +60,8 @@ impl Which {
     pub(crate) fn load(&self) -> anyhow::Result<PlanFile> {
         let mut file = match (&self.plan, self.seed) {
             (Some(path), _) => PlanFile::load(path)?,
-            (None, seed) => PlanFile::new(Plan::draw(seed.unwrap_or_default(), self.profile)),
+            (None, Some(seed)) => PlanFile::new(Plan::draw(seed, self.profile)),
+            (None, None) => anyhow::bail!("which run? Give --seed N, or --plan FILE"),
         };
         match self.defect.as_deref() {
             Some("none") => file.defect = None,

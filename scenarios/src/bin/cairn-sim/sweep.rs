@@ -78,7 +78,16 @@ fn print_summary(s: &Summary, profile: Profile) -> anyhow::Result<()> {
     )?;
     writeln!(out, "  machine inputs   {} ({} at least in each run)", s.inputs, s.inputs_min)?;
     writeln!(out, "  inputs/CPU-s     {} (median)", s.inputs_per_cpu_second)?;
-    writeln!(out, "  simulated        {} s", s.simulated_seconds)?;
+    writeln!(
+        out,
+        "  simulated        {:.1} cluster-hours in {:.1} s of processor time: {} times as fast",
+        s.simulated_seconds as f64 / 3600.0,
+        s.cpu_ms as f64 / 1e3,
+        s.cluster_hours_per_cpu_hour
+    )?;
+    let slowest: Vec<_> = s.slowest.iter().map(|(seed, ms)| format!("{seed} ({ms} ms)")).collect();
+    writeln!(out, "  slowest seeds    {}", slowest.join(", "))?;
+    writeln!(out, "  peak memory      {} MiB", s.peak_memory_mib)?;
     writeln!(out, "  operations       {} done, {} failed, {} of unknown fate", s.done, s.failed, s.unknown)?;
     writeln!(
         out,
