@@ -1,6 +1,6 @@
 //! A node's own clock: monotonic, skewed, drifting, restarted by a boot.
 
-use cairn_core::time::Time;
+use cairn_core::time::{Span, Time};
 
 /// Machine time as a straight line over true time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +33,11 @@ impl Clock {
         let rate = MILLION + i128::from(self.drift_ppm);
         let passed = (ahead * MILLION + rate - 1) / rate;
         u64::try_from(passed).ok()?.checked_add(self.base_true).map(Time)
+    }
+
+    /// Shows so much more from now on.
+    pub(crate) fn jump(&mut self, ahead: Span) {
+        self.base_machine += ahead.0;
     }
 
     /// Runs at another rate from `now` on, without a jump.

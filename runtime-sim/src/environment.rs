@@ -57,6 +57,17 @@ impl<M: Machine> SimEnvironment<M> {
             // Killed from within: madsim drops this task soon.
             return Poll::Pending;
         }
+        if now < node.busy_until {
+            let until = node.busy_until;
+            node.waker = Some(waker.clone());
+            if node.armed_at != Some(until.0) {
+                node.armed += 1;
+                node.armed_at = Some(until.0);
+                let event = Event::Wake { node: self.node, life: self.life, armed: node.armed };
+                state.events.at(until, event);
+            }
+            return Poll::Pending;
+        }
         let due = wake.is_some_and(|at| node.clock.read(now) >= at);
         if due && (self.in_a_row >= FAIRNESS || node.mailbox.is_empty()) {
             self.in_a_row = 0;
@@ -65,6 +76,7 @@ impl<M: Machine> SimEnvironment<M> {
         }
         if let Some(item) = node.mailbox.pop_front() {
             self.in_a_row += 1;
+            node.busy_until = now + node.slowness;
             let (origin, input) = take::<M>(&mut state, self.node, item);
             drop(state);
             self.origin = origin;

@@ -9,7 +9,7 @@ use cairn_core::disk::{DiskRequest, DiskResult};
 use cairn_core::id::{Address, BootId, CallId, OpId, Peer, ProcessId};
 use cairn_core::message::Message;
 use cairn_core::rng::Rng;
-use cairn_core::time::WallClock;
+use cairn_core::time::{Span, Time, WallClock};
 
 use crate::clock::Clock;
 use crate::disk::Volume;
@@ -137,6 +137,12 @@ pub(crate) struct Node {
     pub(crate) volumes: Vec<Volume>,
     pub(crate) under_way: BTreeMap<u64, UnderWay>,
     pub(crate) next_op: u64,
+    /// Syncs that hang.
+    pub(crate) stuck: Vec<u64>,
+    /// What each input costs it.
+    pub(crate) slowness: Span,
+    /// Until when it is busy with the last one.
+    pub(crate) busy_until: Time,
     /// It dies when so many more disk operations were carried out, and whether its power goes too.
     pub(crate) doom: Option<(u64, bool)>,
     pub(crate) calls: BTreeMap<CallId, Arc<Mutex<Slot>>>,
@@ -162,10 +168,20 @@ impl Node {
         }
     }
 
+    /// A wake that was armed by the old clock comes at the wrong time: has the loop look again.
+    pub(crate) fn look_again(&mut self) {
+        self.armed_at = None;
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+
     /// The process is gone: its memory, mailbox and calls with it.
     pub(crate) fn forget_process(&mut self) {
         self.life += 1;
         self.doom = None;
+        self.stuck.clear();
+        self.busy_until = Time(0);
         self.mailbox.clear();
         self.waker = None;
         self.armed += 1;

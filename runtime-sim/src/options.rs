@@ -90,6 +90,8 @@ pub struct DiskFaults {
     pub write_errors_per_million: u32,
     /// Syncs in a million that fail; what they should have made durable may then be lost for good.
     pub sync_errors_per_million: u32,
+    /// Syncs hang until this ends.
+    pub stuck_syncs: bool,
     /// The file system's size.
     pub capacity_bytes: u64,
 }
@@ -101,6 +103,7 @@ impl Default for DiskFaults {
             read_errors_per_million: 0,
             write_errors_per_million: 0,
             sync_errors_per_million: 0,
+            stuck_syncs: false,
             capacity_bytes: 64 << 30,
         }
     }

@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::task::Poll;
 use std::time::Duration;
 
+use cairn_core::disk::DiskRequest;
 use cairn_core::time::Time;
 use madsim::time::{Instant, Sleep};
 
@@ -74,6 +75,14 @@ impl State {
     fn on_disk(&mut self, now: Time, ix: NodeIx, life: u64, op: u64) {
         let node = &mut self.nodes[usize::from(ix)];
         if node.life != life {
+            return;
+        }
+        let Some(waiting) = node.under_way.get(&op) else { return };
+        let is_sync = matches!(waiting.request, DiskRequest::Sync(_) | DiskRequest::SyncDir(_));
+        let on = usize::from(crate::world::volume_of(&waiting.request));
+        if is_sync && node.volumes.get(on).is_some_and(|volume| volume.faults.stuck_syncs) {
+            node.stuck.push(op);
+            self.faults.stuck_syncs += 1;
             return;
         }
         let Some(under_way) = node.under_way.remove(&op) else { return };

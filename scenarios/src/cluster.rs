@@ -31,6 +31,7 @@ pub struct Cluster {
     /// Its clients.
     pub clients: Vec<ClientHandle>,
     pub(crate) link: Link,
+    defects: Defects,
     memory: Arc<Mutex<Memory>>,
 }
 
@@ -42,6 +43,8 @@ struct Memory {
     cued_chunk: Option<ChunkId>,
     power_cuts: BTreeMap<String, Time>,
     disk_errors: BTreeSet<String>,
+    /// Servers that joined later: their racks.
+    joined: Vec<String>,
 }
 
 /// The world that suits a shape.
@@ -102,7 +105,14 @@ impl Cluster {
                 seen.last_grant = Some(grant.clone());
             }
         });
-        Cluster { world: world.clone(), shape: Arc::new(shape.clone()), clients, link: link(shape), memory }
+        Cluster {
+            world: world.clone(),
+            shape: Arc::new(shape.clone()),
+            clients,
+            link: link(shape),
+            defects,
+            memory,
+        }
     }
 
     /// Waits until the master serves and counts all chunkservers as live; whether that came within the time.
@@ -112,7 +122,7 @@ impl Cluster {
         while self.world.now().since(start) < within {
             if let Ok(Ok(status)) = madsim::time::timeout(ANSWER_WITHIN, health::status(client)).await
                 && !status.starting
-                && status.servers.iter().filter(|s| s.live).count() == self.shape.servers.len()
+                && status.servers.iter().filter(|s| s.live).count() == self.server_count()
             {
                 return true;
             }
@@ -123,13 +133,28 @@ impl Cluster {
 
     /// Names of the chunkservers.
     pub fn server_names(&self) -> Vec<String> {
-        (0..self.shape.servers.len()).map(server_name).collect()
+        (0..self.server_count()).map(server_name).collect()
+    }
+
+    /// Chunkservers, those that joined later among them.
+    pub fn server_count(&self) -> usize {
+        self.shape.servers.len() + lock(&self.memory).joined.len()
+    }
+
+    /// Starts another chunkserver, with one blank volume.
+    pub fn add_server(&self, rack: &str) {
+        let i = self.server_count();
+        lock(&self.memory).joined.push(rack.to_owned());
+        let config = self.shape.chunkserver.clone();
+        self.world.start_chunkserver(&server_name(i), rack, 1, config, &[MASTER], self.defects);
     }
 
     /// Names of the chunkservers in a rack.
     pub fn servers_of_rack(&self, rack: &str) -> Vec<String> {
-        let servers = self.shape.servers.iter().enumerate();
-        servers.filter(|(_, server)| server.rack == rack).map(|(i, _)| server_name(i)).collect()
+        let first = self.shape.servers.iter().map(|server| server.rack.clone());
+        let racks: Vec<String> = first.chain(lock(&self.memory).joined.iter().cloned()).collect();
+        let here = |i: &usize| racks.get(*i).is_some_and(|its| its == rack);
+        (0..racks.len()).filter(here).map(server_name).collect()
     }
 
     /// Names of all nodes: the master, then chunkservers, then clients.
@@ -141,7 +166,8 @@ impl Cluster {
     /// Data directories of a node.
     pub fn volumes(&self, node: &str) -> u16 {
         match node.strip_prefix("cs").and_then(|i| i.parse::<usize>().ok()) {
-            Some(i) => self.shape.servers.get(i).map_or(0, |s| s.volumes),
+            Some(i) if i >= self.server_count() => 0,
+            Some(i) => self.shape.servers.get(i).map_or(1, |s| s.volumes),
             None => u16::from(node == MASTER),
         }
     }

@@ -48,12 +48,14 @@ pub struct ServerShape {
 impl Shape {
     /// Draws one.
     pub fn draw(rng: &mut Rng) -> Shape {
-        let servers = 3 + rng.below(4) as usize;
+        let servers = 3 + rng.below(5) as usize;
         let racks = 1 + rng.below(3);
-        let volumes_max = 1 + rng.below(2);
-        let chunk_bytes = 4096 * (8 + rng.below(56));
+        let volumes_max = 1 + rng.below(3);
+        // Tiny chunks make for many grants and seals.
+        let chunk_bytes = 4096 * if rng.chance(1, 5) { 2 + rng.below(6) } else { 8 + rng.below(56) };
         let storages = storages(rng, servers as u8, chunk_bytes);
         let frame_bytes = 4096 << rng.below(3);
+        let client = client(rng, frame_bytes);
         let mut shape = Shape {
             servers: (0..servers)
                 .map(|i| ServerShape {
@@ -62,10 +64,10 @@ impl Shape {
                 })
                 .collect(),
             clients: 1 + rng.below(3) as usize,
-            users: 3 + rng.below(3) as usize,
+            users: 4 + rng.below(3) as usize,
             master: master(rng, chunk_bytes),
-            chunkserver: chunkserver(rng),
-            client: client(rng, frame_bytes),
+            chunkserver: chunkserver(rng, client.write_window_bytes),
+            client,
             storages,
             latency_us: 50 + rng.below(1_000),
             jitter_us: rng.below(2_000),
@@ -102,8 +104,8 @@ fn storages(rng: &mut Rng, servers: u8, chunk_bytes: u64) -> Vec<Storage> {
             };
             let quorum = if single && rng.chance(1, 2) {
                 1
-            } else if rng.chance(1, 5) {
-                replication
+            } else if rng.chance(1, 4) && replication >= 2 {
+                2 + rng.below(u64::from(replication) - 1) as u8
             } else {
                 replication / 2 + 1
             };
@@ -121,34 +123,34 @@ fn master(rng: &mut Rng, chunk_bytes: u64) -> MasterConfig {
         lease_ms: heartbeat_ms * (3 + rng.below(4)),
         seal_grace_ms: 20 + rng.below(100),
         seal_timeout_ms: 500 + rng.below(1_000),
-        upload_expiry_ms: 8_000,
+        upload_expiry_ms: 4_000 + rng.below(4_000),
         undelete_ms: if rng.chance(1, 2) { 3_600_000 } else { 2_000 },
         startup_grace_ms: 1_500 + rng.below(1_000),
         repair_delay_ms: 200 + rng.below(800),
-        repair_streams: 8,
-        repair_streams_per_server: 2 + rng.below(3) as u32,
-        repair_timeout_ms: 4_000,
+        repair_streams: 2 + rng.below(8) as u32,
+        repair_streams_per_server: 1 + rng.below(4) as u32,
+        repair_timeout_ms: 2_000 + rng.below(3_000),
         log_segment_bytes: 4096 << rng.below(5),
         replication: 3,
         quorum: 0,
         chunk_bytes,
         min_free_bytes: 1 << 20,
-        step_budget: 16 + rng.below(50) as u32,
+        step_budget: 8 + rng.below(60) as u32,
     }
 }
 
-fn chunkserver(rng: &mut Rng) -> ChunkserverConfig {
+fn chunkserver(rng: &mut Rng, write_window: u64) -> ChunkserverConfig {
     ChunkserverConfig {
         reserve_bytes: 1 << 20,
         quarantine_ms: 500 + rng.below(3_000),
         scrub_bytes_per_second: 32 << 20,
         journal_bytes: 8192 << rng.below(5),
-        reads_per_connection: 8 + rng.below(56) as u32,
-        append_window_bytes: 1 << 20,
+        reads_per_connection: if rng.chance(1, 4) { 1 } else { 4 + rng.below(60) as u32 },
+        append_window_bytes: write_window * (2 + rng.below(6)),
         reconnect_ms: 50 + rng.below(200),
-        copy_read_bytes: 65_536,
+        copy_read_bytes: 65_536 >> rng.below(3),
         copy_reads: 1 + rng.below(4) as u32,
-        copy_timeout_ms: 800,
+        copy_timeout_ms: 400 + rng.below(800),
         ..ChunkserverConfig::default()
     }
 }
@@ -156,7 +158,7 @@ fn chunkserver(rng: &mut Rng) -> ChunkserverConfig {
 fn client(rng: &mut Rng, frame_bytes: u32) -> ClientConfig {
     ClientConfig {
         request_timeout_ms: 300 + rng.below(500),
-        operation_deadline_ms: 6_000,
+        operation_deadline_ms: 4_000 + rng.below(4_000),
         retry_ms: 10 + rng.below(40),
         read_timeout_ms: 300 + rng.below(300),
         append_timeout_ms: 400 + rng.below(800),
@@ -164,8 +166,9 @@ fn client(rng: &mut Rng, frame_bytes: u32) -> ClientConfig {
         frame_bytes,
         read_bytes: 4096 << rng.below(5),
         parallel_reads: 1 + rng.below(6) as u32,
-        cache_entries: 4 + rng.below(60) as u32,
-        keep_upload_ms: 1_000,
+        cache_entries: 1 + rng.below(60) as u32,
+        keep_upload_ms: 500 + rng.below(1_000),
+        settle_ms: [0, 0, 50, 300, 1_000][rng.below(5) as usize],
         durability: Durability::Sync,
         ..ClientConfig::default()
     }

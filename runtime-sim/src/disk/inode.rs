@@ -139,6 +139,33 @@ impl Inode {
         true
     }
 
+    /// The bytes of a whole sector, if it is at rest.
+    pub(crate) fn sector_at_rest(&self, offset: u64) -> Option<Vec<u8>> {
+        let whole = (offset..offset + SECTOR).all(|at| self.is_at_rest(at));
+        whole.then(|| self.cached[offset as usize..(offset + SECTOR) as usize].to_vec())
+    }
+
+    /// Puts other bytes over a sector at rest.
+    pub(crate) fn harm_sector(&mut self, offset: u64, bytes: &[u8]) {
+        for (at, byte) in (offset..).zip(bytes) {
+            let was = self.cached[at as usize];
+            let right = *self.pristine.entry(at).or_insert(was);
+            self.cached[at as usize] = *byte;
+            self.durable[at as usize] = *byte;
+            if right == *byte {
+                self.pristine.remove(&at);
+            }
+        }
+    }
+
+    /// Gives harmed bytes their right values back.
+    pub(crate) fn mend(&mut self) {
+        for (at, right) in std::mem::take(&mut self.pristine) {
+            self.cached[at as usize] = right;
+            self.durable[at as usize] = right;
+        }
+    }
+
     /// Makes a sector unreadable; false beyond the end.
     pub(crate) fn spoil(&mut self, offset: u64) -> bool {
         offset < self.cached.len() as u64 && {
@@ -147,9 +174,9 @@ impl Inode {
         }
     }
 
-    /// Offsets of flipped bytes that still stand.
+    /// Offsets of harmed bytes that still stand; of a row of them, the first.
     pub(crate) fn flipped(&self) -> impl Iterator<Item = u64> + '_ {
-        self.pristine.keys().copied()
+        self.pristine.keys().copied().filter(|at| *at == 0 || !self.pristine.contains_key(&(at - 1)))
     }
 
     /// Offsets of unreadable sectors.

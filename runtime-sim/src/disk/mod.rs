@@ -15,11 +15,14 @@
 //! - **Bit flips** strike bytes at rest (durable, no unsynced write over them), in cache and on disk alike, until
 //!   overwritten. The pristine byte is kept beside, so that the harm still standing is known.
 //! - **Bad sectors** make every read of them fail until they are written again.
+//! - **Misdirected writes.** A sector at rest is blank, as if it had never been written, and its bytes lie over a sector of
+//!   another file or place; in cache and on disk alike, until overwritten.
+//! - **Stuck syncs** hang until the fault ends; nothing of theirs is durable before.
 //! - **I/O errors** fail one operation without effect, by probability.
 //! - **Full disk.** Writes that would exceed the capacity fail without effect.
 //! - **Wipe.** The volume comes back empty: a replaced disk.
 //!
-//! Not modelled: misdirected and phantom writes, hard links, bytes changing under a read.
+//! Not modelled: phantom writes, hard links, bytes changing under a read.
 
 mod inode;
 mod volume;
@@ -56,6 +59,8 @@ pub enum DamageKind {
     BitFlip,
     /// A sector can't be read.
     BadSector,
+    /// A sector was written to the wrong place.
+    Misdirected,
     /// A file was written, cut or removed from outside.
     HandEdit,
     /// A volume was emptied.

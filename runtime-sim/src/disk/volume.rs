@@ -439,6 +439,26 @@ impl Volume {
         self.file(name).is_ok_and(|file| inside(file).flip(bit))
     }
 
+    /// A sector was written to another file's, or to another place of its own; false if one of them is not at rest.
+    pub(crate) fn misdirect(&mut self, meant: (&str, u64), struck: (&str, u64)) -> bool {
+        let (Ok(from), Ok(to)) = (self.file(meant.0), self.file(struck.0)) else { return false };
+        let Some(bytes) = inside(from).sector_at_rest(meant.1) else { return false };
+        let same = meant == struck || bytes.iter().all(|byte| *byte == 0);
+        if same || inside(to).sector_at_rest(struck.1).is_none() {
+            return false;
+        }
+        inside(to).harm_sector(struck.1, &bytes);
+        inside(from).harm_sector(meant.1, &[0; SECTOR as usize]);
+        true
+    }
+
+    /// Gives all flipped bytes their right values back.
+    pub(crate) fn mend(&mut self) {
+        for (_, file) in self.files() {
+            inside(file).mend();
+        }
+    }
+
     /// Makes the sector of a byte unreadable.
     pub(crate) fn spoil(&mut self, name: &str, offset: u64) -> bool {
         self.file(name).is_ok_and(|file| inside(file).spoil(offset))

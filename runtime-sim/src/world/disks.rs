@@ -5,6 +5,7 @@ use cairn_core::time::Time;
 
 use super::{State, World};
 use crate::disk::{Damage, DamageKind, Volume};
+use crate::event::Event;
 use crate::node::NodeIx;
 use crate::options::DiskFaults;
 
@@ -12,6 +13,14 @@ impl State {
     fn volume(&mut self, name: &str, volume: u16) -> &mut Volume {
         let node = self.node(name);
         node.volumes.get_mut(usize::from(volume)).unwrap_or_else(|| panic!("{name} has no volume {volume}"))
+    }
+
+    /// Syncs that hang end now, unless they still must hang.
+    fn free_stuck(&mut self, now: Time, ix: NodeIx) {
+        let node = &mut self.nodes[usize::from(ix)];
+        for op in std::mem::take(&mut node.stuck) {
+            self.events.at(now, Event::Disk { node: ix, life: node.life, op });
+        }
     }
 
     /// A failing sync may have lost writes for good.
@@ -44,6 +53,8 @@ impl World {
         let mut state = self.lock();
         state.trace.line(now, "world", format_args!("! disk {name} {volume}: {faults:?}"));
         state.volume(name, volume).faults = faults;
+        let ix = state.ix(name);
+        state.free_stuck(now, ix);
     }
 
     /// Makes all volumes behave as at the start, but without errors.
@@ -55,10 +66,14 @@ impl World {
             read_errors_per_million: 0,
             write_errors_per_million: 0,
             sync_errors_per_million: 0,
+            stuck_syncs: false,
             ..state.options.disk
         };
         for volume in state.nodes.iter_mut().flat_map(|node| &mut node.volumes) {
             volume.faults = faults;
+        }
+        for ix in 0..state.nodes.len() {
+            state.free_stuck(now, ix as NodeIx);
         }
     }
 
@@ -179,6 +194,45 @@ impl World {
     /// The length that the harshest power cut now would leave of a file.
     pub fn durable_length(&self, name: &str, volume: u16, path: &str) -> Option<u64> {
         self.lock().volume(name, volume).durable_length(path)
+    }
+
+    /// A write went to the wrong place: a sector at rest of a random file among those whose path `choose` accepts is as
+    /// before it was written, blank, and its bytes lie over a sector of another one, or of the same. `None` if none could be
+    /// struck.
+    pub fn misdirect_write(
+        &self,
+        name: &str,
+        rng: &mut Rng,
+        choose: impl Fn(&str) -> bool,
+    ) -> Option<Damage> {
+        let now = self.now();
+        let mut state = self.lock();
+        let volumes = state.node(name).volumes.len() as u16;
+        for _ in 0..8 {
+            let volume = rng.below(u64::from(volumes)) as u16;
+            let mut files = state.volume(name, volume).list_all();
+            files.retain(|(path, length)| *length >= 512 && choose(path));
+            let (meant, length) = rng.pick(&files)?.clone();
+            let from = rng.below(length / 512) * 512;
+            let (struck, length) = rng.pick(&files)?.clone();
+            let to = rng.below(length / 512) * 512;
+            if state.volume(name, volume).misdirect((&meant, from), (&struck, to)) {
+                state.faults.misdirected_writes += 1;
+                state.record(now, name, volume, &meant, from, DamageKind::Misdirected);
+                return Some(state.record(now, name, volume, &struck, to, DamageKind::Misdirected));
+            }
+        }
+        None
+    }
+
+    /// Gives all flipped and misdirected bytes of a node's files their right values back, as from a copy.
+    pub fn mend_files(&self, name: &str) {
+        let now = self.now();
+        let mut state = self.lock();
+        state.trace.line(now, "world", format_args!("! the files of {name} are restored"));
+        for volume in &mut state.node(name).volumes {
+            volume.mend();
+        }
     }
 
     /// Makes the sector that holds byte `offset` unreadable until it is written again; false if it is not there.

@@ -14,7 +14,7 @@ use cairn_core::machine::Machine;
 use cairn_core::master::{Master, MasterSetup};
 use cairn_core::message::Identity;
 use cairn_core::rng::Rng;
-use cairn_core::time::{Time, UnixMs, WallClock};
+use cairn_core::time::{Span, Time, UnixMs, WallClock};
 
 use super::{State, World};
 use crate::client::ClientHandle;
@@ -129,6 +129,9 @@ impl World {
                 under_way: BTreeMap::new(),
                 next_op: 0,
                 doom: None,
+                stuck: Vec::new(),
+                slowness: Span(0),
+                busy_until: Time(0),
                 calls: BTreeMap::new(),
                 dialled: BTreeMap::new(),
                 machine: None,
@@ -303,11 +306,33 @@ impl World {
         let mut state = self.lock();
         let node = state.node(name);
         node.clock.set_drift(now, ppm);
-        // A wake that was armed by the old rate comes at the wrong time: have the loop look again.
-        node.armed_at = None;
-        if let Some(waker) = node.waker.take() {
-            waker.wake();
+        node.look_again();
+    }
+
+    /// Makes a node's clock jump ahead, as after a suspension. It never goes back.
+    pub fn jump_clock(&self, name: &str, ahead: Span) {
+        let now = self.now();
+        let mut state = self.lock();
+        state.faults.clock_jumps += 1;
+        state.trace.line(
+            now,
+            "world",
+            format_args!("! the clock of {name} jumps ahead by {} ms", ahead.as_ms()),
+        );
+        let node = state.node(name);
+        node.clock.jump(ahead);
+        node.look_again();
+    }
+
+    /// Every input of a node takes so long from now on; other things wait meanwhile.
+    pub fn set_slowness(&self, name: &str, each: Span) {
+        let now = self.now();
+        let mut state = self.lock();
+        if each.0 > 0 {
+            state.faults.slowdowns += 1;
         }
+        state.trace.line(now, "world", format_args!("! each input of {name} takes {} us", each.0 / 1_000));
+        state.node(name).slowness = each;
     }
 
     /// What a node's own clock shows.

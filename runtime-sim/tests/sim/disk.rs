@@ -259,3 +259,51 @@ fn directories_list_their_own_entries() {
         assert_eq!(disk(&world, "a", DiskRequest::List(path(""))).await, Ok(DiskOk::Entries(vec![])));
     });
 }
+
+#[test]
+fn a_stuck_sync_ends_with_the_fault_and_saves_nothing_before() {
+    let ((), faults) = alone(21, |world| async move {
+        durable(&world, "f", &[1; 512]).await;
+        ok(&world, write("f", 0, &[2; 512])).await;
+        world.set_disk_faults("a", 0, DiskFaults { stuck_syncs: true, ..DiskFaults::default() });
+        let (told, asked) = (std::sync::Arc::new(std::sync::Mutex::new(None)), world.clone());
+        let answer = told.clone();
+        world.spawn(async move {
+            let result = disk(&asked, "a", DiskRequest::Sync(path("f"))).await;
+            *answer.lock().unwrap() = Some(result);
+        });
+        world.sleep(Span::from_ms(60_000)).await;
+        assert_eq!(*told.lock().unwrap(), None);
+        assert_eq!(world.durable_file("a", 0, "f").unwrap(), [1; 512]);
+        assert_eq!(read(&world, "a", "f").await.unwrap(), [2; 512], "reads and writes go on");
+        world.clear_disk_faults();
+        world.sleep(Span::from_ms(10)).await;
+        assert_eq!(*told.lock().unwrap(), Some(Ok(DiskOk::Done)));
+        assert_eq!(world.durable_file("a", 0, "f").unwrap(), [2; 512]);
+    });
+    assert_eq!(faults.stuck_syncs, 1);
+}
+
+#[test]
+fn a_misdirected_write_strikes_two_sectors_until_they_are_mended() {
+    let ((), faults) = alone(22, |world| async move {
+        durable(&world, "x", &[1; 1_024]).await;
+        durable(&world, "y", &[2; 1_024]).await;
+        let mut rng = world.rng("test");
+        let struck = world.misdirect_write("a", &mut rng, |_| true).expect("both are at rest");
+        assert_eq!(struck.kind, DamageKind::Misdirected);
+        let both = [read(&world, "a", "x").await.unwrap(), read(&world, "a", "y").await.unwrap()].concat();
+        assert_eq!(both.iter().filter(|byte| **byte == 0).count(), 512, "a sector was never written");
+        assert_eq!(both.len(), 2_048);
+        assert!(!world.damage_standing().is_empty());
+        world.power_cut("a");
+        world.restart("a");
+        let after = [read(&world, "a", "x").await.unwrap(), read(&world, "a", "y").await.unwrap()].concat();
+        assert_eq!(after, both, "it is on the disk");
+        world.mend_files("a");
+        assert_eq!(read(&world, "a", "x").await.unwrap(), [1; 1_024]);
+        assert_eq!(read(&world, "a", "y").await.unwrap(), [2; 1_024]);
+        assert!(world.damage_standing().is_empty());
+    });
+    assert_eq!(faults.misdirected_writes, 1);
+}

@@ -185,3 +185,38 @@ fn memory_stays_flat_over_runs() {
     let grown = resident_kib().saturating_sub(before);
     assert!(grown < 40_000, "40 runs left {grown} KiB behind");
 }
+
+#[test]
+fn a_clock_that_jumps_wakes_who_waited() {
+    let outcome = run(31, options(), |world| async move {
+        start(&world, "a", false);
+        tell(&world, "a", Order::WakeIn(Span::from_ms(60_000))).await;
+        world.sleep(Span::from_ms(1_000)).await;
+        let before = world.clock("a");
+        world.jump_clock("a", Span::from_ms(59_500));
+        assert_eq!(world.clock("a"), before + Span::from_ms(59_500));
+        assert_eq!(log(&world, "a"), Vec::<String>::new());
+        world.sleep(Span::from_ms(1_000)).await;
+        assert_eq!(log(&world, "a"), ["wake"]);
+    });
+    assert_eq!((outcome.result, outcome.faults.clock_jumps), (Ok(()), 1));
+}
+
+#[test]
+fn a_slow_node_takes_its_time_and_loses_nothing() {
+    let outcome = run(32, options(), |world| async move {
+        start(&world, "a", false);
+        start(&world, "b", true);
+        world.set_slowness("b", Span::from_ms(100));
+        for n in 0..10 {
+            send(&world, "a", dial("b"), ask(n)).await;
+        }
+        world.sleep(Span::from_ms(550)).await;
+        let some = log(&world, "b").len();
+        assert!((4..=6).contains(&some), "{some} of 10 in half the time");
+        world.sleep(Span::from_ms(1_000)).await;
+        assert_eq!(log(&world, "b").len(), 10);
+        world.set_slowness("b", Span(0));
+    });
+    assert_eq!((outcome.result, outcome.faults.slowdowns), (Ok(()), 1));
+}

@@ -45,7 +45,7 @@ async fn whole(cluster: &Cluster) -> Result<(), (&'static str, String)> {
     let of = |checker: &'static str| move |text: String| (checker, text);
     let client = cluster.clients.first().ok_or((NAME, "no client".to_owned()))?;
     let status = health::status(client).await.map_err(of(NAME))?;
-    health::worries(&status, cluster.shape.servers.len()).map_err(of(health::NAME))?;
+    health::worries(&status, cluster.server_count()).map_err(of(health::NAME))?;
     leaks::check(cluster).map_err(of(leaks::NAME))?;
     replication::check(cluster).map_err(of(replication::NAME))?;
     truth::servers(cluster, &status).map_err(of(health::NAME))?;

@@ -38,7 +38,7 @@ pub fn check(cluster: &Cluster) -> Result<(), String> {
             }
         }
     }
-    let servers = cluster.shape.servers.len() as u8;
+    let servers = cluster.server_count() as u8;
     for (chunk, wanted) in &chunks {
         let have = good.get(chunk).copied().unwrap_or(0);
         if have < wanted.goal.min(servers) {

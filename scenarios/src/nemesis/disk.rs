@@ -22,6 +22,7 @@ pub(super) fn strike(fault: &Fault, cluster: &Cluster) -> Undo {
             cluster.note_disk_errors(&node);
             DiskFaults { capacity_bytes: 1, ..normal }
         }
+        Fault::StuckSync { .. } => DiskFaults { stuck_syncs: true, ..normal },
         Fault::SlowDisk { factor, .. } => {
             DiskFaults { slow_factor: factor.saturating_mul(normal.slow_factor).min(400), ..normal }
         }

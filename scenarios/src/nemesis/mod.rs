@@ -13,7 +13,9 @@ pub(crate) use storm::storm;
 
 use serde::{Deserialize, Serialize};
 
-use crate::cluster::Cluster;
+use cairn_core::time::Span;
+
+use crate::cluster::{Cluster, MASTER};
 
 /// Who is struck, by role: found out at the time of the strike.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -71,6 +73,20 @@ pub enum Fault {
         /// Parts per million.
         ppm: i32,
     },
+    /// The clock jumps ahead, at once.
+    Jump {
+        /// Whose.
+        target: Target,
+        /// By how many milliseconds.
+        ahead_ms: u64,
+    },
+    /// The process is slow: each input takes time.
+    SlowNode {
+        /// Whose.
+        target: Target,
+        /// Microseconds for each input.
+        each_us: u64,
+    },
     /// The network splits in two.
     Split {
         /// Bit `i` says on which side node `i` is: the master, then servers, then clients.
@@ -82,6 +98,15 @@ pub enum Fault {
     Isolate {
         /// Which.
         target: Target,
+    },
+    /// Two nodes can't hear each other; everybody else hears both.
+    Cut {
+        /// One.
+        target: Target,
+        /// The other.
+        other: Target,
+        /// Only what the first says is not heard.
+        one_way: bool,
     },
     /// Connections between two nodes break, at once.
     Reset {
@@ -183,6 +208,24 @@ pub enum Fault {
         /// Which, modulo the volumes that there are.
         volume: u16,
     },
+    /// A sector of a chunk file, sidecar or journal was written to the wrong place, at once.
+    Misdirect {
+        /// Whose.
+        target: Target,
+    },
+    /// The master dies, a bit of its log rots, and it is started again: it must refuse to. At the end the log is restored from
+    /// a copy.
+    LogRot,
+    /// A new server with blank volumes joins, for good.
+    AddServer {
+        /// Its rack.
+        rack: String,
+    },
+    /// Syncs hang.
+    StuckSync {
+        /// Whose.
+        target: Target,
+    },
     /// Disk operations fail.
     DiskErrors {
         /// Whose.
@@ -213,9 +256,14 @@ macro_rules! named {
     ($fault:expr) => {
         match $fault {
             Fault::Reset { target, other }
+            | Fault::Cut { target, other, .. }
             | Fault::Stall { target, other }
             | Fault::Zombie { target, other, .. } => vec![target, other],
-            Fault::Split { .. } | Fault::RepeatCall { .. } | Fault::Outage { .. } => Vec::new(),
+            Fault::Split { .. }
+            | Fault::RepeatCall { .. }
+            | Fault::Outage { .. }
+            | Fault::LogRot
+            | Fault::AddServer { .. } => Vec::new(),
             Fault::Kill { target }
             | Fault::PowerCut { target }
             | Fault::Pause { target }
@@ -231,6 +279,10 @@ macro_rules! named {
             | Fault::SlowDisk { target, .. }
             | Fault::Replay { target, .. }
             | Fault::Repeats { target, .. }
+            | Fault::Jump { target, .. }
+            | Fault::SlowNode { target, .. }
+            | Fault::Misdirect { target }
+            | Fault::StuckSync { target }
             | Fault::CrashPoint { target, .. } => vec![target],
         }
     };
@@ -255,11 +307,13 @@ impl Fault {
     /// Whether a server may lose bytes that count towards a quorum. `relaxed`: page caches count.
     pub fn loses_data(&self, relaxed: bool) -> bool {
         match self {
-            Fault::Flip { .. } | Fault::BadSector { .. } | Fault::Wipe { .. } => true,
+            Fault::Flip { .. } | Fault::BadSector { .. } | Fault::Misdirect { .. } | Fault::Wipe { .. } => {
+                true
+            }
             Fault::PowerCut { target } | Fault::CrashPoint { target, power: true, .. } => {
                 relaxed && *target != Target::Master
             }
-            Fault::DiskErrors { .. } => relaxed,
+            Fault::DiskErrors { target, .. } => relaxed && *target != Target::Master,
             _ => false,
         }
     }
@@ -275,6 +329,9 @@ impl Fault {
             | Fault::PowerCut { .. }
             | Fault::Pause { .. }
             | Fault::Drift { .. }
+            | Fault::Jump { .. }
+            | Fault::SlowNode { .. }
+            | Fault::AddServer { .. }
             | Fault::CrashPoint { .. }
             | Fault::Outage { .. } => process::strike(self, cluster),
             Fault::Stall { .. }
@@ -284,13 +341,19 @@ impl Fault {
             | Fault::Repeats { .. } => hostile::strike(self, cluster),
             Fault::Split { .. }
             | Fault::Isolate { .. }
+            | Fault::Cut { .. }
             | Fault::Reset { .. }
             | Fault::BadLink { .. }
             | Fault::Garble { .. } => network::strike(self, cluster),
-            Fault::Flip { .. } | Fault::BadSector { .. } | Fault::Wipe { .. } => rot::strike(self, cluster),
-            Fault::DiskErrors { .. } | Fault::FullDisk { .. } | Fault::SlowDisk { .. } => {
-                disk::strike(self, cluster)
-            }
+            Fault::Flip { .. }
+            | Fault::BadSector { .. }
+            | Fault::Misdirect { .. }
+            | Fault::LogRot
+            | Fault::Wipe { .. } => rot::strike(self, cluster),
+            Fault::DiskErrors { .. }
+            | Fault::FullDisk { .. }
+            | Fault::SlowDisk { .. }
+            | Fault::StuckSync { .. } => disk::strike(self, cluster),
         }
     }
 }
@@ -304,6 +367,8 @@ pub(crate) enum Undo {
     Heal(Vec<String>, Vec<String>),
     EndStall(String, String),
     Links(String),
+    Quicken(String),
+    MendLog,
     Disks(String),
 }
 
@@ -315,6 +380,8 @@ impl Undo {
             Undo::EndStall(from, to) => cluster.world.end_stall(&from, &to),
             Undo::Resume(node) => cluster.world.resume(&node),
             Undo::Heal(a, b) => cluster.world.heal(&a, &b),
+            Undo::Quicken(node) => cluster.world.set_slowness(&node, Span(0)),
+            Undo::MendLog => rot::mend_log(cluster),
             Undo::Links(node) => network::restore_links(cluster, &node),
             Undo::Disks(node) => disk::restore(cluster, &node),
         }
@@ -326,12 +393,14 @@ pub fn heal(cluster: &Cluster) {
     let world = &cluster.world;
     world.heal_all();
     world.clear_disk_faults();
+    rot::mend_log(cluster);
     for node in world.nodes() {
+        world.set_slowness(&node, Span(0));
         world.resume(&node);
         world.restart(&node);
     }
     // A volume that met an error stays out of use until its server is started again.
-    for server in cluster.server_names() {
+    for server in cluster.server_names().into_iter().chain([MASTER.to_owned()]) {
         if disk::had_errors(cluster, &server) {
             world.kill(&server);
             world.restart(&server);

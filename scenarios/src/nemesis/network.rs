@@ -26,6 +26,15 @@ pub(super) fn strike(fault: &Fault, cluster: &Cluster) -> Undo {
             world.partition(&node, &others);
             Undo::Heal(node, others)
         }
+        Fault::Cut { target, other, one_way } => {
+            let (a, b) = (vec![cluster.resolve(target)], vec![cluster.resolve(other)]);
+            if *one_way {
+                world.partition_one_way(&a, &b);
+            } else {
+                world.partition(&a, &b);
+            }
+            Undo::Heal(a, b)
+        }
         Fault::Reset { target, other } => {
             let (a, b) = (cluster.resolve(target), cluster.resolve(other));
             if a != b {

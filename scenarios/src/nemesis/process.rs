@@ -1,11 +1,17 @@
 //! Processes die and freeze, machines lose power, clocks drift.
 
+use cairn_core::time::Span;
+
 use super::{Fault, Undo};
 use crate::cluster::Cluster;
 
 pub(super) fn strike(fault: &Fault, cluster: &Cluster) -> Undo {
     if let Fault::Outage { rack, power } = fault {
         return outage(cluster, rack.as_deref(), *power);
+    }
+    if let Fault::AddServer { rack } = fault {
+        cluster.add_server(rack);
+        return Undo::Nothing;
     }
     let node = cluster.resolve(fault.target());
     match fault {
@@ -24,6 +30,14 @@ pub(super) fn strike(fault: &Fault, cluster: &Cluster) -> Undo {
         Fault::Pause { .. } => {
             cluster.world.pause(&node);
             Undo::Resume(node)
+        }
+        Fault::Jump { ahead_ms, .. } => {
+            cluster.world.jump_clock(&node, Span::from_ms(*ahead_ms));
+            Undo::Nothing
+        }
+        Fault::SlowNode { each_us, .. } => {
+            cluster.world.set_slowness(&node, Span(each_us * 1_000));
+            Undo::Quicken(node)
         }
         Fault::Drift { ppm, .. } => {
             cluster.world.set_clock_drift(&node, *ppm);

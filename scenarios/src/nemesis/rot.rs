@@ -1,7 +1,7 @@
 //! Bits rot, sectors die, volumes vanish.
 
 use super::{Fault, Undo};
-use crate::cluster::{Cluster, is_chunk_file};
+use crate::cluster::{Cluster, MASTER, is_chunk_file};
 
 /// Chunks, their sidecars, and the journals that hold what was promised of unsealed ones.
 fn may_rot(path: &str) -> bool {
@@ -20,6 +20,23 @@ pub(super) fn strike(fault: &Fault, cluster: &Cluster) -> Undo {
             }
             Undo::Nothing
         }
+        Fault::Misdirect { .. } => {
+            let _ = world.misdirect_write(&node, &mut rng, may_rot);
+            Undo::Nothing
+        }
+        Fault::LogRot => {
+            world.kill(MASTER);
+            // The end of the last segment can't be told from a torn write; what lies before it can.
+            let mut logs: Vec<(String, u64)> =
+                world.files(MASTER, 0).into_iter().filter(|(path, _)| path.ends_with(".log")).collect();
+            logs.sort();
+            logs.pop();
+            if let Some((path, length)) = rng.pick(&logs) {
+                world.flip_bit(MASTER, 0, path, rng.below(length * 8));
+            }
+            world.restart(MASTER);
+            Undo::MendLog
+        }
         Fault::BadSector { .. } => {
             let files: Vec<_> = (0..cluster.volumes(&node))
                 .flat_map(|v| world.files(&node, v).into_iter().map(move |(path, length)| (v, path, length)))
@@ -36,5 +53,15 @@ pub(super) fn strike(fault: &Fault, cluster: &Cluster) -> Undo {
             Undo::Restart(vec![node])
         }
         _ => Undo::Nothing,
+    }
+}
+
+/// An operator restores the master's log from a copy, if it has to be.
+pub(super) fn mend_log(cluster: &Cluster) {
+    let world = &cluster.world;
+    if world.damage_standing().iter().any(|damage| damage.node == MASTER) {
+        world.kill(MASTER);
+        world.mend_files(MASTER);
+        world.restart(MASTER);
     }
 }

@@ -64,15 +64,23 @@ pub struct Moment {
 /// Simulated milliseconds of a storm.
 const CHAOS_MS: u64 = 40_000;
 
+/// Chunks of the largest file, so that tiny ones don't make runs long.
+const CHUNKS_MAX: u64 = 24;
+
+fn file_bytes(shape: &Shape, drawn: u32) -> u32 {
+    let chunk = shape.storages.iter().map(|storage| storage.chunk_bytes).min().unwrap_or(u64::MAX);
+    drawn.min((chunk * CHUNKS_MAX).min(u64::from(u32::MAX)) as u32)
+}
+
 impl Plan {
     /// The plan of `seed`.
     pub fn draw(seed: u64, profile: Profile) -> Plan {
         let shape = Shape::draw(&mut Rng::stream(seed, "shape"));
         let mut rng = Rng::stream(seed, "habits");
         let habits = Habits {
-            operations: 60 + rng.below(40) as u32,
-            pause_ms: 150 + rng.below(500),
-            file_bytes: (256 << 10) + rng.below(768 << 10) as u32,
+            operations: 80 + rng.below(50) as u32,
+            pause_ms: 100 + rng.below(350),
+            file_bytes: file_bytes(&shape, (256 << 10) + rng.below(768 << 10) as u32),
             storages: shape.storages.clone(),
             piece: shape.client.frame_bytes * 2,
             restores: shape.master.undelete_ms > CHAOS_MS * 10,

@@ -75,7 +75,9 @@ impl Plan {
             .collect();
         losing.sort();
         losing.dedup();
-        losing.len() <= self.shape.victims_max()
+        let outage = |fault: &Fault| matches!(fault, Fault::Outage { power: true, .. });
+        let all_at_once = self.shape.is_relaxed() && self.strikes.iter().any(|s| outage(&s.fault));
+        losing.len() <= self.shape.victims_max() && !all_at_once
     }
 
     /// Its steps: what users do and what goes wrong.

@@ -37,11 +37,20 @@ pub(super) enum Kind {
     DiskErrors,
     FullDisk,
     SlowDisk,
+    StuckSync,
+    Misdirect,
+    MasterDisk,
+    LogRot,
+    Cut,
+    SlowNode,
+    Jump,
     Drift,
+    AddServer,
 }
 
 impl Kind {
-    pub(super) const EACH: [Kind; 29] = [
+    /// What a storm of everything is made of. A rotten log is not in it: the master is rightly gone until it is mended.
+    pub(super) const EACH: [Kind; 36] = [
         Kind::Kill,
         Kind::KillClient,
         Kind::CrashPoint,
@@ -70,7 +79,14 @@ impl Kind {
         Kind::DiskErrors,
         Kind::FullDisk,
         Kind::SlowDisk,
+        Kind::StuckSync,
+        Kind::Misdirect,
+        Kind::MasterDisk,
+        Kind::Cut,
+        Kind::SlowNode,
+        Kind::Jump,
         Kind::Drift,
+        Kind::AddServer,
     ];
 }
 
@@ -247,6 +263,25 @@ impl Draw<'_> {
             Kind::FullDisk => Fault::FullDisk { target: self.server() },
             Kind::SlowDisk => {
                 Fault::SlowDisk { target: self.member(), factor: 2 + self.rng.below(200) as u32 }
+            }
+            Kind::StuckSync => Fault::StuckSync { target: self.member() },
+            Kind::Misdirect => Fault::Misdirect { target: self.victim?.clone() },
+            Kind::MasterDisk => Fault::DiskErrors {
+                target: Target::Master,
+                read_per_million: 0,
+                write_per_million: self.rng.below(20_000) as u32,
+                sync_per_million: self.rng.below(20_000) as u32,
+            },
+            Kind::LogRot => Fault::LogRot,
+            Kind::Cut => {
+                let (target, other) = self.pair();
+                Fault::Cut { target, other, one_way: self.rng.chance(1, 2) }
+            }
+            Kind::SlowNode => Fault::SlowNode { target: self.anyone(), each_us: 20 + self.rng.below(2_000) },
+            Kind::Jump => Fault::Jump { target: self.anyone(), ahead_ms: 1 << self.rng.below(15) },
+            Kind::AddServer => {
+                let racks: Vec<&String> = self.shape.servers.iter().map(|server| &server.rack).collect();
+                Fault::AddServer { rack: self.rng.pick(&racks).map(|rack| (*rack).clone())? }
             }
             Kind::Drift => Fault::Drift { target: self.anyone(), ppm: self.rng.below(10_000) as i32 - 5_000 },
             Kind::CrashLoop | Kind::RollingRestart | Kind::Swizzle | Kind::LateOpen | Kind::Replay => {

@@ -9,7 +9,7 @@ use cairn_core::rng::Rng;
 use serde::{Deserialize, Serialize};
 
 use self::kind::{Draw, Kind};
-use crate::nemesis::Target;
+use crate::nemesis::{Fault, Target};
 use crate::plan::Strike;
 use crate::shape::Shape;
 
@@ -35,6 +35,9 @@ pub enum Profile {
     #[default]
     All,
 }
+
+/// Servers that join in one run.
+const JOINING_MAX: usize = 2;
 
 impl Profile {
     /// All kinds.
@@ -77,6 +80,11 @@ impl Profile {
             at_ms += 1 + rng.below(mean_ms * 2);
         }
         strikes.retain(|strike| strike.at_ms < chaos_ms);
+        let mut joining = 0;
+        strikes.retain(|strike| {
+            joining += usize::from(matches!(strike.fault, Fault::AddServer { .. }));
+            joining <= JOINING_MAX || !matches!(strike.fault, Fault::AddServer { .. })
+        });
         strikes.sort_by_key(|strike| strike.at_ms);
         strikes
     }
@@ -92,6 +100,9 @@ impl Profile {
                 Kind::KillClient,
                 Kind::CrashLoop,
                 Kind::RollingRestart,
+                Kind::SlowNode,
+                Kind::Jump,
+                Kind::AddServer,
             ],
             Profile::Power => vec![Kind::PowerCut, Kind::PowerCut, Kind::PowerPoint, Kind::Outage],
             Profile::Partitions => vec![
@@ -102,6 +113,7 @@ impl Profile {
                 Kind::BadLink,
                 Kind::Garble,
                 Kind::Swizzle,
+                Kind::Cut,
             ],
             Profile::Late => vec![
                 Kind::Stall,
@@ -112,8 +124,12 @@ impl Profile {
                 Kind::Repeats,
                 Kind::Kill,
             ],
-            Profile::Flips => vec![Kind::Flip, Kind::Flip, Kind::BadSector, Kind::Wipe],
-            Profile::Disk => vec![Kind::DiskErrors, Kind::FullDisk, Kind::SlowDisk],
+            Profile::Flips => {
+                vec![Kind::Flip, Kind::Flip, Kind::BadSector, Kind::Wipe, Kind::Misdirect, Kind::LogRot]
+            }
+            Profile::Disk => {
+                vec![Kind::DiskErrors, Kind::FullDisk, Kind::SlowDisk, Kind::StuckSync, Kind::MasterDisk]
+            }
             Profile::All => {
                 let mut kinds: Vec<Kind> = Kind::EACH.into_iter().filter(|_| rng.chance(2, 3)).collect();
                 kinds.push(Kind::Kill);
