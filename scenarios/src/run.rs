@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::checker::progress::{self, Progress};
 use crate::checker::{
-    ack_durability, alarms, claims, commits, convergence, identical, linearizability, log_agreement,
+    ack_durability, alarms, claims, commits, convergence, halts, identical, linearizability, log_agreement,
     namespace, one_primary, versions,
 };
 use crate::cluster::{self, Cluster, MASTER};
@@ -151,6 +151,7 @@ async fn story(
         })
         .collect();
     nemesis::storm(&cluster, &plan.strikes, plan.chaos_ms).await;
+    halts::check(&cluster, &violations);
     nemesis::heal(&cluster);
     world.note("healed");
     let watchdog = world.spawn(progress.clone().watchdog(world.clone(), violations.clone()));

@@ -64,7 +64,7 @@ impl Shape {
                 })
                 .collect(),
             clients: 1 + rng.below(3) as usize,
-            users: 4 + rng.below(3) as usize,
+            users: 3 + rng.below(3) as usize,
             master: master(rng, chunk_bytes),
             chunkserver: chunkserver(rng, client.write_window_bytes),
             client,

@@ -13,7 +13,7 @@ const SLACK: usize = 16;
 
 /// Says which table is too large.
 pub fn check(cluster: &Cluster) -> Result<(), String> {
-    let servers = cluster.shape.servers.len();
+    let servers = cluster.server_count();
     let (chunks, given_out, sizes) = cluster
         .master(|master| {
             let catalog = master.catalog();

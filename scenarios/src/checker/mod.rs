@@ -6,6 +6,7 @@ pub mod bounds;
 pub mod claims;
 pub mod commits;
 pub mod convergence;
+pub mod halts;
 pub mod identical;
 pub mod leaks;
 pub mod linearizability;
