@@ -18,8 +18,9 @@ use crate::machine::Level;
 use crate::message::{DropReason, FromServer, ToServer};
 use crate::reached;
 
-/// Files purged in one step.
-const PURGE_BATCH: usize = 16;
+/// Files purged in one step. No fewer than one order of the master can bring: what is dropped must not come faster than it
+/// goes, or the quarantine takes the space that was to be freed.
+const PURGE_BATCH: usize = 512;
 
 impl Chunkserver {
     /// The steps that move a chunk's files on `volume` into the quarantine. Their purge is scheduled.
@@ -108,7 +109,7 @@ impl Chunkserver {
         None
     }
 
-    /// Removes what was long enough in quarantine, a few files at a time.
+    /// Removes what was long enough in quarantine, a bounded number of files at a time.
     pub(super) fn purge(&mut self) {
         let now = self.now;
         let mut due = Vec::new();

@@ -32,7 +32,7 @@ pub(super) struct Collect {
     /// An order is on its way into the log.
     ordering: bool,
     /// A step of freeing trash is on its way into the log.
-    pub(super) reclaiming: bool,
+    reclaiming: bool,
     pub(super) dropped: u64,
 }
 
@@ -73,6 +73,14 @@ impl Master {
         if !drops.is_empty() {
             self.collect.ordering = true;
             self.propose(now, Change::DropReplicas { drops });
+        }
+    }
+
+    /// A step of freeing trash is in the log. The next follows at once: users delete faster than background steps come.
+    pub(super) fn on_trash_reclaimed(&mut self, now: Time) {
+        self.collect.reclaiming = false;
+        if self.is_ready() {
+            self.reclaim_trash(now);
         }
     }
 

@@ -230,7 +230,7 @@ impl Master {
                     self.fail_seal(chunk, error, fx);
                 }
             }
-            Change::ReclaimTrash { .. } => self.collect.reclaiming = false,
+            Change::ReclaimTrash { .. } => self.on_trash_reclaimed(now),
             _ => {}
         }
         if let Some(asked) = asked {

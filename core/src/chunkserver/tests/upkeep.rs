@@ -186,6 +186,23 @@ fn a_drop_goes_through_quarantine_and_only_the_unknown_stays() {
 }
 
 #[test]
+fn the_quarantine_is_purged_as_fast_as_it_is_filled() {
+    let config = ChunkserverConfig { quarantine_ms: 2_000, ..ChunkserverConfig::default() };
+    let mut world = World::with(config);
+    let volume = world.nodes[0].volumes[0];
+    for chunk in 1..=60 {
+        world.write(chunk, b"bytes");
+        world.seal(&[0], chunk, b"bytes");
+        let (chunk, reason) = (ChunkId(chunk), DropReason::Reclaimed);
+        world.order(0, ToServer::Drop { chunk, version: V2, volume, reason });
+    }
+    world.run();
+    assert_eq!(world.nodes[0].disk.find("quarantine/").len(), 120);
+    world.pass(4_000);
+    assert_eq!(world.nodes[0].disk.find("quarantine/").len(), 0);
+}
+
+#[test]
 fn the_journal_is_rewritten_and_keeps_every_promise() {
     let config = ChunkserverConfig { journal_bytes: 2_000, ..ChunkserverConfig::default() };
     let mut world = World::with(config);

@@ -253,6 +253,24 @@ fn expired_trash_frees_its_chunks() {
 }
 
 #[test]
+fn trash_is_freed_as_fast_as_users_fill_it() {
+    let (mut rig, _) = file_on_three(3);
+    rig.config.undelete_ms = 1_000;
+    rig.restart();
+    for n in 1..=3 {
+        rig.register(n, n);
+    }
+    for i in 0..200 {
+        let path = alloc::format!("/d{i}");
+        rig.call(MasterRequest::Mkdir { path: path.clone(), parents: false, mode: 0o755 }).unwrap();
+        rig.call(MasterRequest::Delete { path, recursive: false }).unwrap();
+    }
+    assert_eq!(status(&mut rig).trash, 200);
+    rig.pass(5_000, &[1, 2, 3]);
+    assert_eq!(status(&mut rig).trash, 0);
+}
+
+#[test]
 fn fsck_finds_missing_chunks_after_the_servers_died() {
     let (mut rig, sealed) = file_on_three(3);
     rig.pass(20_000, &[]);
