@@ -14,7 +14,7 @@ use scenarios::plan::Plan;
 use scenarios::workload::operation::Operation;
 
 fn head() -> Head {
-    Head { seed: 1, commit: "abc".into(), facts: Vec::new(), commands: Vec::new() }
+    Head { seed: "1".into(), commit: "abc".into(), facts: Vec::new(), commands: Vec::new() }
 }
 
 fn explained(plan: &Plan, defects: Defects) -> (Run, Data) {

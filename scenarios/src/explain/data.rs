@@ -46,8 +46,8 @@ pub struct Data {
 /// What was run.
 #[derive(Clone, Debug, Serialize)]
 pub struct Head {
-    /// The seed.
-    pub seed: u64,
+    /// The seed, in words: a browser's numbers are too short for some.
+    pub seed: String,
     /// The source that was run.
     pub commit: String,
     /// Facts about the cluster and the storm: name and value.

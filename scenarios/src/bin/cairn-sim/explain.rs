@@ -37,7 +37,12 @@ pub(crate) fn execute(a: Arguments) -> anyhow::Result<bool> {
         commands.push(("Find the smallest plan that still fails".to_owned(), command("shrink")));
     }
     let facts = file.defect().map(|defect| ("Bug planted".to_owned(), defect.name().to_owned()));
-    let head = Head { seed: file.plan.seed, commit: commit(), facts: facts.into_iter().collect(), commands };
+    let head = Head {
+        seed: file.plan.seed.to_string(),
+        commit: commit(),
+        facts: facts.into_iter().collect(),
+        commands,
+    };
     let text = page(&Data::of(&run, &file.plan, head))?;
     let output = a.output.unwrap_or_else(|| PathBuf::from(format!("explain-{}.html", file.plan.seed)));
     shared::write_file(&output, &text)?;
