@@ -336,6 +336,12 @@ impl Locations {
         self.untidy.range(ChunkId(after.0.saturating_add(1))..).copied()
     }
 
+    /// Whether a live server can serve a sealed chunk: with a good replica, or with one that is still to be sealed.
+    pub(super) fn is_readable(&self, chunk: ChunkId) -> bool {
+        let class = self.chunks.get(&chunk).map_or(Class::Unindexed, |entry| entry.class);
+        matches!(class, Class::Under(_) | Class::Fine | Class::Over)
+    }
+
     /// Chunks with fewer good replicas than their goal, the missing ones included; missing; above their goal.
     pub(super) fn counts(&self) -> (u64, u64, u64) {
         let missing = self.missing.len() as u64;

@@ -72,7 +72,7 @@ impl Master {
                 let seen = self.uploads.get(&open.upload);
                 seen.is_none_or(|seen| now >= *seen + silent).then_some(Problem::Unsettled)?
             }
-            None if good == 0 => Problem::Missing,
+            None if !self.locations.is_readable(chunk) => Problem::Missing,
             None if good < goal => Problem::UnderReplicated,
             None if good > goal => Problem::OverReplicated,
             None => return None,

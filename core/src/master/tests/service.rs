@@ -286,6 +286,25 @@ fn fsck_finds_missing_chunks_after_the_servers_died() {
 }
 
 #[test]
+fn fsck_calls_nothing_missing_that_can_be_read() {
+    let mut rig = Rig::with_servers(3);
+    let (upload, grant) = rig.open_chunk("/f", 2);
+    let request = rig.ask(MasterRequest::SealChunk { upload, chunk: grant.chunk, version: grant.version });
+    for server in 1..=3 {
+        rig.vote(&grant, server, prefix(9));
+    }
+    assert!(matches!(rig.answer(request), Some(Ok(MasterReply::Sealed(_)))));
+    // The voters serve what the chunk was sealed as before they have told that they sealed it.
+    match rig.call(MasterRequest::Fsck { after: None, limit: 100 }) {
+        Ok(MasterReply::Findings { findings, .. }) => {
+            let told: Vec<_> = findings.iter().map(|f| (f.problem, f.good)).collect();
+            assert_eq!(told, [(Problem::UnderReplicated, 0)]);
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
 fn a_bad_replica_report_has_it_verified() {
     let (mut rig, sealed) = file_on_three(3);
     let report =
