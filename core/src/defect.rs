@@ -32,7 +32,7 @@ defects! {
     ReplyBeforeLogSync = "reply-before-log-sync",
     /// Reads skip the comparison with stored checksums.
     NoReadVerify = "no-read-verify",
-    /// The master accepts any version in block reports.
+    /// The master takes any replica that is reported for a good one, whatever its version and length (rule 16).
     NoReportVersionCheck = "no-report-version-check",
     /// The primary commits one replica short of the quorum.
     CommitBelowQuorum = "commit-below-quorum",
@@ -42,7 +42,7 @@ defects! {
     FenceNotPersisted = "fence-not-persisted",
     /// Fencing an absent chunk leaves no tombstone (rule 3).
     NoTombstone = "no-tombstone",
-    /// A replica shorter than its high-water mark still votes (rule 6).
+    /// A replica that is damaged below its high-water mark votes as if it had nothing (rule 6).
     DamagedVotes = "damaged-votes",
     /// Sealing takes the shortest vote.
     SealShortest = "seal-shortest",
@@ -94,6 +94,54 @@ defects! {
     StaleServerCount = "stale-server-count",
     /// A replica that grew while a block report was being made is judged by the report's list, and called damaged.
     GrowthUnnoticed = "growth-unnoticed",
+    /// Servers that are not members are asked to vote, and count (rule 1).
+    NonMembersVote = "non-members-vote",
+    /// Votes that come after the decision decide again, and the log lets them (rule 8).
+    SealAgain = "seal-again",
+    /// A record that comes before its predecessor is taken where the last one ended (rule 11).
+    GapAccepted = "gap-accepted",
+    /// A drop is carried out whatever version and volume the replica has by now (rule 14).
+    DropAnyVersion = "drop-any-version",
+    /// Replicas of open chunks are collected as if the log did not know them (rule 19).
+    CollectOpenChunks = "collect-open-chunks",
+    /// A vote leaves before the staged bytes are synced (rule 5).
+    VoteBeforeSync = "vote-before-sync",
+    /// A completed replica votes before the bytes that it took are synced (rules 5 and 7).
+    CompletionNotSynced = "completion-not-synced",
+    /// A rewritten journal forgets how far open replicas were READY (rule 6).
+    RewriteForgetsReady = "rewrite-forgets-ready",
+    /// The primary commits what it holds itself (commit needs W members).
+    CommitOwnEnd = "commit-own-end",
+    /// A member says READY for those behind it (commit needs W members).
+    ReadyForOthers = "ready-for-others",
+    /// The primary commits without a lease.
+    LeaseIgnored = "lease-ignored",
+    /// The last, partial block of a read is not compared with its checksum.
+    LastBlockUnchecked = "last-block-unchecked",
+    /// A sidecar takes its name before its bytes are synced.
+    SidecarNotSynced = "sidecar-not-synced",
+    /// The journal forgets a sealed replica before its sidecar's name is durable.
+    SidecarNameNotSynced = "sidecar-name-not-synced",
+    /// A torn tail of the master's log is cut at the group before the last whole one.
+    CutDurableTail = "cut-durable-tail",
+    /// Outcomes of requests are not remembered: a retry happens twice.
+    OutcomesForgotten = "outcomes-forgotten",
+    /// Outcomes of requests do not survive a restart of the master.
+    OutcomesLostAtReplay = "outcomes-lost-at-replay",
+    /// All clients number their requests under one identity.
+    ClientIdReused = "client-id-reused",
+    /// A reader goes on in the new file when the one that it reads was replaced.
+    MixedFiles = "mixed-files",
+    /// Copies go to servers that hold the chunk already.
+    RepairToHolder = "repair-to-holder",
+    /// A server says that it made a copy when it has any replica of the chunk.
+    CopyClaimed = "copy-claimed",
+    /// Trash is freed before its undelete window is over.
+    ReclaimEarly = "reclaim-early",
+    /// The scrubber overlooks bad blocks.
+    ScrubBlind = "scrub-blind",
+    /// Block reports name replicas whose files are gone.
+    ReportBlind = "report-blind",
 }
 
 /// The defects switched on in one machine. Zero-sized without the feature `defects`.

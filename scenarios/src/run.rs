@@ -10,8 +10,8 @@ use serde::Serialize;
 
 use crate::checker::progress::{self, Progress};
 use crate::checker::{
-    ack_durability, alarms, claims, commits, convergence, halts, identical, linearizability, log_agreement,
-    namespace, one_primary, versions,
+    ack_durability, alarms, claims, commits, convergence, drops, halts, identical, linearizability,
+    log_agreement, namespace, one_primary, primaries, versions, votes,
 };
 use crate::cluster::{self, Cluster, MASTER};
 use crate::nemesis;
@@ -123,9 +123,12 @@ async fn story(
     alarms::watch(&cluster, &violations);
     claims::watch(&cluster, &violations);
     commits::watch(&cluster, &violations);
+    drops::watch(&cluster, &violations);
     log_agreement::watch(&cluster, defects, &violations);
     one_primary::watch(&cluster, &violations);
+    primaries::watch(&cluster, &violations);
     versions::watch(&cluster, &violations);
+    votes::watch(&cluster, &violations);
     if !cluster.until_ready(START_WITHIN).await {
         violations.add(progress::NAME, format!("not ready after {} s", START_WITHIN.as_ms() / 1000));
         return Figures::default();

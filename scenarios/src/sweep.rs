@@ -87,6 +87,17 @@ pub struct Summary {
     pub commit: String,
 }
 
+impl Summary {
+    /// Marks that storms must reach and these did not.
+    pub fn marks_missed(&self) -> Vec<&str> {
+        let missed = self
+            .marks
+            .iter()
+            .filter(|(name, count)| **count == 0 && !mark::DIRECTED.contains(&name.as_str()));
+        missed.map(|(name, _)| name.as_str()).collect()
+    }
+}
+
 /// Runs all seeds; `progress` is told of every report.
 pub fn sweep(what: Sweep, progress: impl Fn(&Report) + Sync) -> Summary {
     sweep_traced(what, TraceMode::Off, progress)

@@ -116,6 +116,9 @@ impl Chunkserver {
         let mut records = Vec::new();
         for (chunk, replica) in self.replicas.iter().filter(|(_, r)| r.volume == index) {
             records.extend(replica.snapshot(*chunk));
+            if self.setup.defects.has(Defect::RewriteForgetsReady) {
+                records.retain(|record| !matches!(record, Record::Ready { .. }));
+            }
         }
         for (chunk, tombstone) in self.tombstones.iter().filter(|(_, t)| t.volume == index) {
             let (version, session) = (tombstone.version, tombstone.session);

@@ -44,6 +44,7 @@ impl Chunkserver {
         if self.stop_for_good(chunk, version) {
             return self.fence_event(job, Event::Quiet);
         }
+        reached!("fence.waits_for_stream");
         job.phase = Phase::Quieting;
         Some(job)
     }
@@ -58,6 +59,7 @@ impl Chunkserver {
     pub(super) fn foregone_vote(&self, chunk: ChunkId, version: ChunkVersion, volume: u16) -> Option<Vote> {
         let replica = self.replicas.get(&chunk)?;
         if replica.volume != volume {
+            reached!("fence.other_volume");
             return Some(Vote::OtherIncarnation);
         }
         let fence = replica.unsealed.as_ref().and_then(|u| u.fence);
@@ -68,8 +70,10 @@ impl Chunkserver {
         if let Some(fence) = fence.filter(|f| *f > version) {
             return Some(Vote::Superseded { version: fence });
         }
-        let damaged = replica.state == ReplicaState::Damaged && !self.setup.defects.has(Defect::DamagedVotes);
-        if damaged || replica.version < version {
+        if replica.state == ReplicaState::Damaged && self.setup.defects.has(Defect::DamagedVotes) {
+            return Some(Vote::Absent);
+        }
+        if replica.state == ReplicaState::Damaged || replica.version < version {
             reached!("fence.damaged");
             return Some(Vote::Damaged);
         }
@@ -104,7 +108,9 @@ impl Chunkserver {
         }
         match event {
             Event::Quiet => {
-                if let Some(path) = self.unsynced_path(chunk) {
+                let early = self.setup.defects.has(Defect::VoteBeforeSync);
+                if let Some(path) = self.unsynced_path(chunk).filter(|_| !early) {
+                    reached!("fence.syncs_staged");
                     job.phase = Phase::Syncing;
                     self.job_disk(&job, DiskRequest::Sync(path));
                     return Some(job);
@@ -112,6 +118,7 @@ impl Chunkserver {
                 self.log_fence(job)
             }
             Event::Disk { result: Err(error) } => {
+                reached!("fence.sync_failed");
                 self.mark_damaged(chunk, &alloc::format!("its bytes can't be synced: {error}"));
                 self.vote(chunk, version, incarnation, Vote::Damaged)
             }
@@ -145,6 +152,7 @@ impl Chunkserver {
         let volume = replica.volume;
         let kept = replica.unsealed.as_ref().is_some_and(|u| u.fence_kept);
         if kept && records.is_empty() {
+            reached!("fence.asked_again");
             return self.vote_as_it_is(job);
         }
         records.extend(replica.opened_records());
@@ -188,6 +196,9 @@ impl Chunkserver {
         reached!("fence.absent");
         let known = self.tombstones.get(&chunk).is_some_and(|t| t.version >= version && t.kept);
         let session = self.session.id().unwrap_or_default();
+        if known {
+            reached!("fence.tombstone_known");
+        }
         if known || self.setup.defects.has(Defect::NoTombstone) {
             return self.vote(chunk, version, incarnation, Vote::Absent);
         }

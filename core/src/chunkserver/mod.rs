@@ -222,21 +222,28 @@ impl Chunkserver {
 
     /// Its replicas, in order of chunk ids.
     pub fn replicas(&self) -> impl Iterator<Item = ReplicaView> + '_ {
-        self.replicas.iter().map(|(chunk, r)| {
-            let stream = r.unsealed.as_ref().and_then(|u| u.stream.as_ref());
-            let committed = if r.unsealed.is_none() { r.length } else { stream.map_or(0, |s| s.committed) };
-            ReplicaView {
-                chunk: *chunk,
-                version: r.version,
-                state: r.state,
-                staged: r.staged(),
-                ready: r.length,
-                committed,
-                crc: r.crc,
-                volume: self.volume(r.volume).identity.volume,
-                volume_index: r.volume,
-            }
-        })
+        self.replicas.iter().map(|(chunk, replica)| self.view(*chunk, replica))
+    }
+
+    /// Those with a stream: few, however many there are in all.
+    pub fn open_replicas(&self) -> impl Iterator<Item = ReplicaView> + '_ {
+        self.open.iter().filter_map(|chunk| Some(self.view(*chunk, self.replicas.get(chunk)?)))
+    }
+
+    fn view(&self, chunk: ChunkId, r: &replica::Replica) -> ReplicaView {
+        let stream = r.unsealed.as_ref().and_then(|u| u.stream.as_ref());
+        let committed = if r.unsealed.is_none() { r.length } else { stream.map_or(0, |s| s.committed) };
+        ReplicaView {
+            chunk,
+            version: r.version,
+            state: r.state,
+            staged: r.staged(),
+            ready: r.length,
+            committed,
+            crc: r.crc,
+            volume: self.volume(r.volume).identity.volume,
+            volume_index: r.volume,
+        }
     }
 
     /// How often damage was found since the start.

@@ -12,6 +12,7 @@ use super::journal::{Record, Waiter};
 use super::names;
 use super::out::Then;
 use super::script::Script;
+use crate::defect::Defect;
 use crate::disk::{DiskPath, DiskRequest};
 use crate::id::ChunkId;
 use crate::machine::Level;
@@ -48,17 +49,25 @@ impl Chunkserver {
 
     pub(super) fn start_drop(&mut self, mut job: Job) -> Option<Job> {
         let ToServer::Drop { chunk, version, volume, .. } = job.order else { return None };
-        let Some(replica) = self.replicas.get(&chunk) else { return self.drop_done(&job, true) };
+        let Some(replica) = self.replicas.get(&chunk) else {
+            reached!("drop.absent");
+            return self.drop_done(&job, true);
+        };
         job.volume = replica.volume;
         // Rule 14: the order was given for a replica that it names; what is here may have advanced since.
         let here = self.volume(job.volume);
-        if !here.is_ready() || here.identity.volume != volume || replica.version > version {
+        let other = here.identity.volume != volume || replica.version > version;
+        if !here.is_ready() || other && !self.setup.defects.has(Defect::DropAnyVersion) {
             reached!("drop.refused");
             return self.drop_done(&job, false);
         }
         job.phase = Phase::Quieting;
         let fence = replica.version;
-        if self.stop_for_good(chunk, fence) { self.drop_event(job, Event::Quiet) } else { Some(job) }
+        if self.stop_for_good(chunk, fence) {
+            return self.drop_event(job, Event::Quiet);
+        }
+        reached!("drop.waits_for_stream");
+        Some(job)
     }
 
     pub(super) fn drop_event(&mut self, mut job: Job, event: Event) -> Option<Job> {
@@ -67,6 +76,7 @@ impl Chunkserver {
             (Phase::Quieting, _) => {
                 let keep = reason == DropReason::Unknown;
                 if keep {
+                    reached!("drop.kept_for_good");
                     let text =
                         format!("{chunk} is not known to this cluster's log: kept in quarantine for good");
                     self.out.note(Level::Alarm, text);
@@ -92,6 +102,7 @@ impl Chunkserver {
                 self.drop_done(&job, true)
             }
             Err(error) => {
+                reached!("drop.failed");
                 self.mark_damaged(chunk, &format!("it could not be moved to the quarantine: {error}"));
                 self.drop_done(&job, false)
             }
@@ -119,6 +130,7 @@ impl Chunkserver {
         }
         for path in due {
             if self.volume(path.volume).is_ready() {
+                reached!("quarantine.purged");
                 self.out.disk(DiskRequest::Remove(path), Then::Nothing);
             }
         }

@@ -47,7 +47,8 @@ impl Chunkserver {
 
     fn pass_ready(&mut self, chunk: ChunkId) {
         let window = self.setup.config.append_window_bytes;
-        let leased = self.lease_until().is_some_and(|until| self.now < until);
+        let leased = self.lease_until().is_some_and(|until| self.now < until)
+            || self.setup.defects.has(Defect::LeaseIgnored);
         let Some(replica) = self.replicas.get_mut(&chunk) else { return };
         let version = replica.version;
         let Some(unsealed) = replica.unsealed.as_mut() else { return };
@@ -58,7 +59,11 @@ impl Chunkserver {
             return;
         }
         if position > 0 {
-            let ends = stream.ends[usize::from(position)..].to_vec();
+            let mut ends = stream.ends[usize::from(position)..].to_vec();
+            if self.setup.defects.has(Defect::ReadyForOthers) {
+                let own = ends[0];
+                ends.fill(own);
+            }
             let upstream = stream.upstream.clone();
             return self.out.send(upstream, AppendMessage::Ready { chunk, version, ends });
         }
@@ -66,6 +71,9 @@ impl Chunkserver {
         ends.sort_unstable_by(|a, b| b.cmp(a));
         let short = usize::from(self.setup.defects.has(Defect::CommitBelowQuorum) && quorum > 1);
         let mut end = ends[quorum - 1 - short];
+        if self.setup.defects.has(Defect::CommitOwnEnd) {
+            end = stream.ends[0];
+        }
         // Pacing: the writer's window opens only as far as the slowest member can follow, so that none is overrun while all
         // are well. With trouble below, the quorum alone counts.
         let paced = ends[ends.len() - 1].saturating_add(window / 2);

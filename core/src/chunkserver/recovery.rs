@@ -129,6 +129,7 @@ impl Chunkserver {
                 self.out.halt(text, true);
             }
             Err(error) => {
+                reached!("recovery.failed");
                 self.fail_volume(index, "it can't be recovered", &error);
                 self.pass_barrier();
                 self.check_recovered();
@@ -148,6 +149,7 @@ impl Chunkserver {
             Phase::Identity => self.on_identity(index, r, result)?,
             Phase::BlankCheck => {
                 if !entries_or_none(result)?.is_empty() {
+                    reached!("recovery.identity_missing");
                     let text = format!(
                         "volume {index} has chunks but no {} file; restore it, or use an empty directory",
                         names::IDENTITY
@@ -172,6 +174,7 @@ impl Chunkserver {
             }
             Phase::Staging => {
                 for entry in entries_or_none(result)? {
+                    reached!("recovery.staging_left");
                     let path = DiskPath::new(index, &format!("staging/{}", entry.name));
                     r.script.attempt(DiskRequest::Remove(path));
                 }
@@ -229,6 +232,7 @@ impl Chunkserver {
                 r.phase = Phase::Waiting;
             }
             Err(error) => {
+                reached!("recovery.identity_damaged");
                 let text = format!(
                     "volume {index}: its file {} {error}; restore it, or use an empty directory",
                     names::IDENTITY
@@ -248,6 +252,7 @@ impl Chunkserver {
             self.recoveries.iter().filter_map(|(index, r)| Some((*index, r.identity?))).collect();
         for (i, (index, identity)) in known.iter().enumerate() {
             if let Some((other, _)) = known[..i].iter().find(|(_, o)| o.volume == identity.volume) {
+                reached!("recovery.copied_volume");
                 let text = format!(
                     "volumes {other} and {index} are copies of {}: what one promised the other does not know; take one of \
                      them out of the configuration",
@@ -259,6 +264,7 @@ impl Chunkserver {
             let other_cluster =
                 self.cluster.0 != 0 && identity.cluster.0 != 0 && identity.cluster != self.cluster;
             if other_server || other_cluster {
+                reached!("recovery.foreign_volume");
                 let text = format!(
                     "volume {index} belongs to {} of {}, another one here to {} of {}; give each chunkserver its own directories",
                     identity.server, identity.cluster, self.server, self.cluster
@@ -326,6 +332,7 @@ impl Chunkserver {
             let volume = self.volume_mut(index);
             volume.quarantine_number = volume.quarantine_number.max(number + 1);
             if !keep {
+                reached!("recovery.quarantine_left");
                 let path = DiskPath::new(index, &format!("quarantine/{}", entry.name));
                 self.purges.push_back((due, path));
             }
@@ -337,6 +344,7 @@ impl Chunkserver {
         for entry in entries {
             let Some((owner, chunk, meta)) = names::parse(&entry.name) else { continue };
             if owner != cluster {
+                reached!("recovery.foreign_file");
                 let text = format!("volume {index}: {} belongs to {owner}; it is left alone", entry.name);
                 self.out.note(Level::Alarm, text);
                 continue;
@@ -361,6 +369,7 @@ impl Chunkserver {
             Ok(payload) => payload,
             Err(error @ DiskError::ReadOnly(_)) => return Err(error),
             Err(error) => {
+                reached!("recovery.sidecar_unreadable");
                 let text = format!("volume {index}: sidecar of {chunk} can't be read: {error}");
                 self.out.note(Level::Alarm, text);
                 return Ok(());
@@ -376,7 +385,10 @@ impl Chunkserver {
                 found.sidecar = Some(sidecar);
             }
             Ok(_) => {}
-            Err(error) => self.out.note(Level::Alarm, format!("volume {index}: {chunk}: {error}")),
+            Err(error) => {
+                reached!("recovery.sidecar_damaged");
+                self.out.note(Level::Alarm, format!("volume {index}: {chunk}: {error}"));
+            }
         }
         Ok(())
     }
@@ -509,6 +521,7 @@ impl Chunkserver {
     pub(super) fn start_repairs(&mut self, index: u16, r: &mut Recovery) {
         r.phase = Phase::Repairs;
         for number in core::mem::take(&mut r.stale_journals) {
+            reached!("recovery.stale_journal");
             r.script.attempt(DiskRequest::Remove(names::journal(index, number)));
         }
         self.plan_repairs(index, r);

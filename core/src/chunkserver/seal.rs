@@ -17,6 +17,7 @@ use super::journal::{Record, Waiter};
 use super::names;
 use super::replica::Replica;
 use super::sidecar::{Sidecar, whole_crc};
+use crate::defect::Defect;
 use crate::disk::{DiskPath, DiskRequest};
 use crate::id::{ChunkId, ChunkVersion, Durability};
 use crate::machine::Level;
@@ -29,6 +30,7 @@ impl Chunkserver {
         let ToServer::Seal { base, sealed } = job.order else { return None };
         let chunk = sealed.chunk;
         let Some(replica) = self.replicas.get(&chunk) else {
+            reached!("seal.absent");
             self.tell_gone(chunk, sealed.version, None);
             return None;
         };
@@ -41,11 +43,16 @@ impl Chunkserver {
             || !self.volume(job.volume).is_ready()
         {
             // Sealed before (the same or not), beyond the order, or beyond hope: the report says which.
+            reached!("seal.not_at_base");
             self.tell_changed(chunk);
             return None;
         }
         job.phase = Phase::Quieting;
-        if self.stop_for_good(chunk, base) { self.seal_event(job, Event::Quiet) } else { Some(job) }
+        if self.stop_for_good(chunk, base) {
+            return self.seal_event(job, Event::Quiet);
+        }
+        reached!("seal.waits_for_stream");
+        Some(job)
     }
 
     pub(super) fn seal_event(&mut self, mut job: Job, event: Event) -> Option<Job> {
@@ -62,6 +69,7 @@ impl Chunkserver {
                 job.phase = Phase::Syncing;
                 if sealed.length == 0 {
                     // It may have been fenced before its file was made.
+                    reached!("seal.empty");
                     self.empty_file(&mut job, chunk);
                 }
                 // What was promised under `sync` is durable: another sync could only fail.
@@ -76,7 +84,10 @@ impl Chunkserver {
                 Ok(payload) if payload.len() == sealed.length % BLOCK_BYTES => {
                     self.write_sidecar(job, Some(payload.crc()))
                 }
-                Ok(_) => self.seal_failed(chunk, "its file is shorter than what was promised"),
+                Ok(_) => {
+                    reached!("seal.file_cut_short");
+                    self.seal_failed(chunk, "its file is shorter than what was promised")
+                }
                 Err(error) => self.seal_later(chunk, &error.to_string()),
             },
             (_, Event::Disk { result }) => self.seal_script(job, Some(result)),
@@ -97,6 +108,7 @@ impl Chunkserver {
             Ok(true) if job.phase == Phase::Syncing => self.seal_synced(job),
             Ok(true) => self.finish_seal(&job),
             Err(error) if job.phase == Phase::Syncing && !job.lazy && self.is_async(job.chunk) => {
+                reached!("seal.sync_failed");
                 self.seal_failed(job.chunk, &format!("its bytes can't be synced: {error}"))
             }
             Err(error) => {
@@ -171,11 +183,11 @@ impl Chunkserver {
         let data = alloc::vec![Bytes::from(sidecar.encode())];
         job.script.attempt(DiskRequest::Remove(new.clone()));
         job.script.step(DiskRequest::Write { path: new.clone(), offset: 0, data, create: true });
-        if !job.lazy {
+        if !job.lazy && !self.setup.defects.has(Defect::SidecarNotSynced) {
             job.script.step(DiskRequest::Sync(new.clone()));
         }
         job.script.step(DiskRequest::Rename { from: new, to: names::meta(volume, cluster, chunk) });
-        if !job.lazy {
+        if !job.lazy && !self.setup.defects.has(Defect::SidecarNameNotSynced) {
             job.script.step(DiskRequest::SyncDir(names::dir(volume, chunk)));
         }
         let path = names::data(volume, cluster, chunk);

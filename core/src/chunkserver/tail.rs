@@ -102,7 +102,10 @@ impl Chunkserver {
         let Some((length, crcs)) = r.promise(chunk) else { return };
         let expected = (length - offset).min(u64::from(MAX_PAYLOAD));
         let (bad, why) = match data_of(result) {
-            Err(error) => (None, Some(error.to_string())),
+            Err(error) => {
+                reached!("recovery.tail_unreadable");
+                (None, Some(error.to_string()))
+            }
             Ok(payload) => {
                 let bad = first_bad_block(&payload, expected, crcs);
                 (bad, bad.map(|offset| format!("block at offset {offset} fails its checksum")))
@@ -253,6 +256,7 @@ impl Chunkserver {
             self.out.note(Level::Warn, text);
             replica.state = ReplicaState::Damaged;
         } else if found.sidecar.is_none() || !fits || marked.is_some_and(|v| v <= sealed.version) {
+            reached!("recovery.sealed_damaged");
             let text = format!("volume {index}: {chunk} {} is damaged", sealed.version);
             self.out.note(Level::Alarm, text);
             self.damage_found += 1;

@@ -14,7 +14,7 @@ use super::timers::{Sleeper, Timers};
 use super::writer::Writer;
 use super::{ClientRequest, ClientResponse, ClientResult, ClientSetup};
 use crate::config::ClientConfig;
-use crate::defect::Defects;
+use crate::defect::{Defect, Defects};
 use crate::error::{ClientError, MasterError};
 use crate::id::{CallId, ClientId, FileId, HandleId, Peer, WriterId};
 use crate::machine::{Effects, Input, Machine, WakeReason};
@@ -51,7 +51,10 @@ impl Client {
     /// A client.
     pub fn new(setup: ClientSetup) -> Client {
         let mut rng = Rng::stream(setup.seed, "client");
-        let client = ClientId(rng.u64());
+        let mut client = ClientId(rng.u64());
+        if setup.defects.has(Defect::ClientIdReused) {
+            client = ClientId(1);
+        }
         Client {
             requests: Requests::new(client, setup.identity, setup.masters),
             sources: Sources::new(setup.config.cache_entries),

@@ -15,7 +15,7 @@ use crate::config::ms;
 use crate::defect::Defect;
 use crate::error::{ChunkError, ClientError, MasterError};
 use crate::id::{CallId, FileId, Peer, ServerId};
-use crate::message::{ExtentPlan, MasterReply, MasterRequest, ReadMessage, ReplicaPlace};
+use crate::message::{ExtentPlan, FilePlan, MasterReply, MasterRequest, ReadMessage, ReplicaPlace};
 use crate::payload::{MAX_PAYLOAD, Payload};
 use crate::reached;
 use crate::time::Time;
@@ -137,6 +137,9 @@ impl ReadCall {
         // Pieces lower down may have failed since, so this is not always the lowest byte wanted now.
         let Some(wanted) = self.locating.take() else { return };
         let plan = match result {
+            Ok(MasterReply::Located(plan)) if cx.defects.has(Defect::MixedFiles) => {
+                FilePlan { file: self.file, ..plan }
+            }
             Ok(MasterReply::Located(plan)) => plan,
             Ok(reply) => {
                 let text = format!("unexpected answer to a question for locations: {reply:?}");

@@ -161,7 +161,11 @@ impl Master {
         let chunk = drop.chunk;
         match drop.reason {
             DropReason::Unknown => chunk >= self.catalog.next_chunk(),
-            DropReason::Reclaimed => chunk < self.catalog.next_chunk() && self.catalog.chunk(chunk).is_none(),
+            DropReason::Reclaimed => {
+                let lost = self.defects.has(Defect::CollectOpenChunks);
+                chunk < self.catalog.next_chunk()
+                    && self.catalog.chunk(chunk).is_none_or(|entry| lost && entry.open().is_some())
+            }
             DropReason::Stale | DropReason::Excess => {
                 let expected = self.expected(chunk);
                 let Some((_, goal)) = expected else { return false };

@@ -98,6 +98,7 @@ impl Locations {
             replica.version == sealed.version && replica.length == sealed.length && replica.crc == sealed.crc
                 || self.defects.has(Defect::NoReportVersionCheck);
         match replica.state {
+            ReplicaState::Fenced if self.defects.has(Defect::NoReportVersionCheck) => Quality::Good,
             ReplicaState::Sealed if same => Quality::Good,
             ReplicaState::Fenced if is_base(replica.version, sealed) && replica.length == sealed.length => {
                 Quality::Readable

@@ -367,6 +367,9 @@ impl Recovery {
         let name = self.segment.path.name.clone();
         self.segments.pop_front();
         let (valid_end, torn, marked, durable) = match end {
+            Ok(end) if end.torn > 0 && self.defects.has(Defect::CutDurableTail) => {
+                (end.durable_end, end.torn, false, end.durable_end)
+            }
             Ok(end) => (end.valid_end, end.torn, end.ends_with_mark, end.durable_end),
             Err(damage) if self.defects.has(Defect::TruncateDamage) => {
                 (damage.offset, 1, false, damage.offset)

@@ -13,6 +13,7 @@ use super::locations::{Locations, Quality};
 use super::machine::Fx;
 use super::placement;
 use crate::config::ms;
+use crate::defect::Defect;
 use crate::id::{Address, ChunkId, ServerId, VolumeId};
 use crate::machine::Level;
 use crate::message::{ReplicaReport, ReplicaState, SealedChunk, ToServer};
@@ -157,7 +158,10 @@ impl Master {
             .collect();
         let avoid: Vec<ServerId> =
             self.repair.failed.keys().filter(|(c, _)| *c == chunk).map(|(_, server)| *server).collect();
-        let free = |id: ServerId| !holders.contains(&id) && !targets.contains(&id) && !busy.contains(&id);
+        let anywhere = self.defects.has(Defect::RepairToHolder);
+        let free = |id: ServerId| {
+            (anywhere || !holders.contains(&id)) && !targets.contains(&id) && !busy.contains(&id)
+        };
         let candidates = self.candidates(sealed.length, &avoid, free);
         let racks: Vec<String> = holders
             .iter()

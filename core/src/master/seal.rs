@@ -94,6 +94,9 @@ impl Master {
         let deadline = task.waiters.iter().filter(|w| w.asked == asked).map(|w| w.deadline).min();
         task.waiters.retain(|w| w.peer != from || w.asked != asked);
         task.waiters.push(Waiter { peer: from, asked, deadline: deadline.unwrap_or(latest) });
+        if self.defects.has(Defect::NonMembersVote) {
+            self.ask_non_members(chunk, fx);
+        }
         self.advance_seal(now, chunk, fx);
     }
 
@@ -123,6 +126,7 @@ impl Master {
                 for (vote, member) in task.votes.iter_mut().zip(members) {
                     let stands = now.stands(member, task.grant.durability);
                     if member.server == server && !(stands && matches!(vote, Some(Ballot::Prefix { .. }))) {
+                        reached!("seal.asked_anew");
                         *vote = None;
                     }
                 }
@@ -148,11 +152,15 @@ impl Master {
     ) {
         let any = self.defects.has(Defect::AnyIncarnationVotes);
         let Some(task) = self.seals.get_mut(&chunk).filter(|task| task.version == version) else { return };
-        let Some(i) = task.grant.members.iter().position(|m| m.server == server) else { return };
+        let member = task.grant.members.iter().position(|m| m.server == server);
+        let Some(i) = member.or(self.defects.has(Defect::NonMembersVote).then_some(0)) else { return };
         let granted = task.grant.members[i].incarnation();
-        let stands = any || granted.stands(task.grant.durability, incarnation);
+        let stands = any || member.is_none() || granted.stands(task.grant.durability, incarnation);
         let ballot = match vote {
-            Vote::Prefix { length, .. } if length > task.grant.capacity => Ballot::Void,
+            Vote::Prefix { length, .. } if length > task.grant.capacity => {
+                reached!("seal.vote_too_long");
+                Ballot::Void
+            }
             Vote::Prefix { length, crc } if stands => Ballot::Prefix { length, crc },
             Vote::Absent if stands => Ballot::Prefix { length: 0, crc: 0 },
             Vote::OtherIncarnation if any => Ballot::Prefix { length: 0, crc: 0 },
@@ -164,14 +172,19 @@ impl Master {
                 reached!("seal.damaged_vote");
                 Ballot::Void
             }
-            Vote::Superseded { .. } => Ballot::Void,
+            Vote::Superseded { .. } => {
+                reached!("seal.superseded_vote");
+                Ballot::Void
+            }
         };
         // A later answer never takes back a longer prefix that is already promised.
         let shrinks = match (task.votes[i], ballot) {
             (Some(Ballot::Prefix { length: had, .. }), Ballot::Prefix { length, .. }) => length < had,
             _ => false,
         };
-        if !shrinks {
+        if shrinks {
+            reached!("seal.vote_shrinks");
+        } else {
             task.votes[i] = Some(ballot);
         }
         self.advance_seal(now, chunk, fx);
@@ -196,7 +209,7 @@ impl Master {
 
     fn advance_seal(&mut self, now: Time, chunk: ChunkId, fx: &mut Fx) {
         let Some(task) = self.seals.get(&chunk) else { return };
-        if task.proposed.is_some() {
+        if task.proposed.is_some() && !self.defects.has(Defect::SealAgain) {
             return;
         }
         let ballots = self.ballots(task);
@@ -244,6 +257,22 @@ impl Master {
                 durability: task.grant.durability,
             };
             fx.send(peer, fence);
+        }
+    }
+
+    /// Planted defect: whoever is not a member is asked, too (rule 1).
+    fn ask_non_members(&self, chunk: ChunkId, fx: &mut Fx) {
+        let Some(task) = self.seals.get(&chunk) else { return };
+        for (id, server) in self.servers.usable() {
+            let (Some(peer), Some(volume)) = (self.servers.peer(id), server.volumes.first()) else {
+                continue;
+            };
+            if task.grant.members.iter().all(|m| m.server != id) {
+                let (version, durability) = (task.version, task.grant.durability);
+                let incarnation =
+                    Incarnation { volume: volume.volume, boot: server.boot, process: server.process };
+                fx.send(peer, ToServer::Fence { chunk, version, incarnation, durability });
+            }
         }
     }
 
@@ -353,6 +382,7 @@ impl Master {
     /// The log refused the seal, or the chunk is gone.
     pub(super) fn fail_seal(&mut self, chunk: ChunkId, error: &MasterError, fx: &mut Fx) {
         for waiter in self.seals.remove(&chunk).map(|task| task.waiters).unwrap_or_default() {
+            reached!("seal.chunk_gone");
             self.reply(waiter.peer, waiter.asked.1, Err(error.clone()), fx);
         }
     }

@@ -8,6 +8,7 @@ use super::machine::{Fx, Phase};
 use super::servers::{Admission, Registration};
 use super::{catalog::Catalog, expected};
 use crate::config::ms;
+use crate::defect::Defect;
 use crate::id::{ChunkId, ChunkVersion, Peer, ServerId};
 use crate::machine::{Effect, Level};
 use crate::message::{DropReason, FromServer, ReplicaReport, ReplicaState, ToServer, VolumeStatus};
@@ -178,7 +179,9 @@ impl Master {
             );
             return self.collect.queue(server, replica, DropReason::Unknown);
         }
-        let Some(entry) = self.catalog.chunk(chunk) else {
+        let lost = self.defects.has(Defect::CollectOpenChunks);
+        let known = self.catalog.chunk(chunk).filter(|entry| !lost || entry.open().is_none());
+        let Some(entry) = known else {
             return self.collect.queue(server, replica, DropReason::Reclaimed);
         };
         let unsealed = matches!(replica.state, ReplicaState::Open | ReplicaState::Fenced);

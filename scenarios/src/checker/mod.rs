@@ -6,15 +6,18 @@ pub mod bounds;
 pub mod claims;
 pub mod commits;
 pub mod convergence;
+pub mod drops;
 pub mod halts;
 pub mod identical;
 pub mod leaks;
 pub mod linearizability;
 pub mod log_agreement;
 pub mod one_primary;
+pub mod primaries;
 pub mod progress;
 pub mod replication;
 pub mod truth;
 pub mod versions;
+pub mod votes;
 
 pub use crate::workload::checker::{durability, health, namespace};

@@ -60,7 +60,9 @@ impl Catalog {
             Ok(plan) => Ok(self.commit(plan, command.at, &mut events)),
             Err(error) => Err(error),
         };
-        if let Some((client, request)) = command.origin {
+        if let Some((client, request)) = command.origin
+            && !self.defects.has(Defect::OutcomesForgotten)
+        {
             self.dedup.remember(client, request, reply.clone(), self.applied);
         }
         Applied { reply, events }

@@ -132,9 +132,9 @@ impl ChunkTable {
     /// Settles an open chunk's length and bumps its version.
     pub(super) fn seal(&mut self, id: ChunkId, length: u64, crc: u32) -> SealedChunk {
         let chunk = self.chunks.get_mut(&id).expect("the seal was checked against the table");
+        self.open -= u64::from(chunk.open().is_some());
         chunk.version = chunk.version.next();
         chunk.state = ChunkState::Sealed { length, crc };
-        self.open -= 1;
         SealedChunk { chunk: id, version: chunk.version, length, crc }
     }
 

@@ -9,6 +9,7 @@ use super::chunks::{Chunk, Owner};
 use super::namespace::{Kind, ROOT};
 use super::path::Path;
 use super::permission::{self, READ};
+use crate::defect::Defect;
 use crate::error::MasterError;
 use crate::id::{ChunkId, FileId, TrashId};
 use crate::message::{ExtentPlan, FilePlan, FileStatus, Grant, Identity, SealedChunk, TrashEntry};
@@ -78,7 +79,8 @@ impl Catalog {
     /// An entry of the trash whose time is over, for
     /// [`Change::ReclaimTrash`](crate::master::command::Change::ReclaimTrash).
     pub fn expired_trash(&self, now: UnixMs) -> Option<TrashId> {
-        self.trash.next_expiry().filter(|(expires, _)| *expires <= now).map(|(_, id)| id)
+        let early = self.defects.has(Defect::ReclaimEarly);
+        self.trash.next_expiry().filter(|(expires, _)| *expires <= now || early).map(|(_, id)| id)
     }
 
     /// When the next entry of the trash expires.

@@ -217,6 +217,9 @@ impl Catalog {
                 }
                 Ok(Plan::Seal { chunk: id, length, crc })
             }
+            ChunkState::Sealed { .. } if self.defects.has(Defect::SealAgain) => {
+                Ok(Plan::Seal { chunk: id, length, crc })
+            }
             ChunkState::Sealed { .. } if version.0.checked_add(1) == Some(chunk.version.0) => {
                 crate::reached!("catalog.sealed_before");
                 self.reply_for(id).map(Plan::Settled)

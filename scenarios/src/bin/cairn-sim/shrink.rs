@@ -101,7 +101,7 @@ fn mutants(a: &Arguments, limits: Limits) -> anyhow::Result<bool> {
     let mut all_steps = Vec::new();
     for defect in &defects {
         let name = defect.name();
-        let verdict = hunt(*defect, 1, a.seeds, limits.jobs);
+        let verdict = hunt(*defect, 1, a.seeds);
         let Some(catch) = verdict.caught else {
             writeln!(out, "{name:26} not caught in {} runs", verdict.runs)?;
             continue;

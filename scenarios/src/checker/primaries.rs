@@ -1,0 +1,121 @@
+//! A primary commits while its lease runs and never after; no replica of an open chunk goes on after a restart
+//! (invariant 17).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use cairn_core::chunkserver::Chunkserver;
+use cairn_core::id::{ChunkId, ProcessId};
+use cairn_core::message::{FromServer, Grant, MasterReply, Message, ReplicaState, ToServer};
+use cairn_core::time::{Span, Time};
+
+use crate::cluster::Cluster;
+use crate::violation::Violations;
+
+const NAME: &str = "primaries";
+
+/// Chunks whose grants are remembered; older ones have been settled long since.
+const KEPT: usize = 4_096;
+
+#[derive(Default)]
+struct Server {
+    /// Those that were heard of: a late registration may be an earlier one's.
+    processes: BTreeSet<ProcessId>,
+    /// When the master got each heartbeat that is not yet answered.
+    heartbeats: BTreeMap<u64, Time>,
+    lease: Time,
+    committed: BTreeMap<ChunkId, u64>,
+    open: BTreeSet<ChunkId>,
+    /// Open when an earlier process ended.
+    closed: BTreeSet<ChunkId>,
+}
+
+#[derive(Default)]
+struct Memory {
+    grants: BTreeMap<ChunkId, Grant>,
+    servers: BTreeMap<String, Server>,
+}
+
+impl Memory {
+    fn server(&mut self, name: &str) -> &mut Server {
+        if !self.servers.contains_key(name) {
+            self.servers.insert(name.to_owned(), Server::default());
+        }
+        self.servers.get_mut(name).expect("it was just put in")
+    }
+}
+
+/// Follows leases, and looks at the open replicas after each input of their server.
+pub fn watch(cluster: &Cluster, violations: &Violations) {
+    let memory = Arc::new(Mutex::new(Memory::default()));
+    let seen = memory.clone();
+    cluster.world.observe_messages(move |now, from, to, message| match message {
+        Message::MasterReply { result: Ok(MasterReply::Grant(grant)), .. } => {
+            let mut memory = lock(&seen);
+            memory.grants.insert(grant.chunk, grant.clone());
+            if memory.grants.len() > KEPT {
+                memory.grants.pop_first();
+            }
+        }
+        Message::FromServer(FromServer::Register { process, .. }) => {
+            let mut memory = lock(&seen);
+            let server = memory.server(from);
+            if server.processes.insert(*process) {
+                let open = std::mem::take(&mut server.open);
+                server.closed.extend(open);
+            }
+        }
+        Message::FromServer(FromServer::Heartbeat { sequence, .. }) => {
+            lock(&seen).server(from).heartbeats.insert(*sequence, now);
+        }
+        Message::ToServer(ToServer::HeartbeatAck { sequence, lease_ms }) => {
+            let mut memory = lock(&seen);
+            let server = memory.server(to);
+            if let Some(at) = server.heartbeats.remove(sequence) {
+                server.lease = server.lease.max(at + Span::from_ms(*lease_ms));
+            }
+            if server.heartbeats.len() > 1_000 {
+                server.heartbeats.pop_first();
+            }
+        }
+        _ => {}
+    });
+    let found = violations.clone();
+    cluster.world.observe_chunkserver(move |now, name, machine| {
+        let mut replicas = machine.open_replicas().peekable();
+        if replicas.peek().is_some() {
+            look(&mut lock(&memory), now, name, machine, &found);
+        }
+    });
+}
+
+fn look(memory: &mut Memory, now: Time, name: &str, machine: &Chunkserver, found: &Violations) {
+    let own = machine.server();
+    for replica in machine.open_replicas() {
+        let chunk = replica.chunk;
+        let is_primary =
+            memory.grants.get(&chunk).is_some_and(|g| g.members.first().is_some_and(|m| m.server == own));
+        let server = memory.server(name);
+        if replica.state == ReplicaState::Open && server.open.insert(chunk) && server.closed.contains(&chunk)
+        {
+            found.add(NAME, format!("{name} goes on with {chunk} {} after a restart", replica.version));
+        }
+        let known = server.committed.entry(chunk).or_default();
+        if replica.committed > *known {
+            *known = replica.committed;
+            if is_primary && now > server.lease {
+                found.add(
+                    NAME,
+                    format!(
+                        "{name} committed {} bytes of {chunk} at {now}, but its lease ran out at {}",
+                        replica.committed, server.lease
+                    ),
+                );
+            }
+        }
+    }
+}
+
+fn lock(memory: &Mutex<Memory>) -> MutexGuard<'_, Memory> {
+    memory.lock().unwrap_or_else(PoisonError::into_inner)
+}

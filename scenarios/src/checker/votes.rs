@@ -1,0 +1,174 @@
+//! A vote is a durable promise: no shorter than anything its voter was ever READY for, on disk under `sync`, and not taken
+//! back by a restart (invariant 16).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use cairn_core::chunkserver::Chunkserver;
+use cairn_core::id::{ChunkId, ChunkUuid, ChunkVersion, Durability, ProcessId, VolumeId};
+use cairn_core::message::{
+    AppendMessage, FromServer, Grant, MasterReply, Message, ReplicaState, ToServer, Vote,
+};
+use cairn_core::time::{Span, Time};
+use runtime_sim::{Damage, DamageKind};
+
+use crate::cluster::Cluster;
+use crate::violation::Violations;
+
+const NAME: &str = "votes";
+
+/// How many of a vote's last bytes must be on the voter's disk.
+const TAIL_BYTES: u64 = 512;
+
+/// A volume that was emptied so shortly ago may have held what is missing.
+const WIPED_LATELY: Span = Span::from_ms(30_000);
+
+/// Chunks that are remembered; older ones have been settled long since.
+const KEPT: usize = 4_096;
+
+#[derive(Clone, Copy)]
+struct Promise {
+    version: ChunkVersion,
+    volume: VolumeId,
+    length: u64,
+}
+
+#[derive(Default)]
+struct Member {
+    ready: u64,
+    vote: Option<Promise>,
+}
+
+#[derive(Default)]
+struct Memory {
+    durability: BTreeMap<ChunkId, (Grant, Durability)>,
+    members: BTreeMap<(ChunkId, String), Member>,
+    /// Chunks whose replicas may be cut or dropped by now.
+    settled: BTreeSet<ChunkId>,
+    /// When the process before the current one began, and the current one.
+    starts: BTreeMap<String, (BTreeSet<ProcessId>, Time, Time)>,
+}
+
+impl Memory {
+    /// Rot in the last group of a journal can't be told from a torn write: the documented limit. A journal is written anew
+    /// at each start, so that only what struck the last two processes counts.
+    fn lost_journal(&self, cluster: &Cluster, server: &str) -> bool {
+        let since = self.starts.get(server).map_or(Time::ZERO, |start| start.1);
+        let harmed = |d: &Damage| d.node == server && d.at >= since && d.path.starts_with("journal-");
+        cluster.world.damage_injected().iter().any(harmed)
+    }
+}
+
+/// Compares READY, votes, disks, and what restarted servers still have.
+pub fn watch(cluster: &Cluster, violations: &Violations) {
+    let world = cluster.world.clone();
+    let cluster = cluster.clone();
+    let violations = violations.clone();
+    let mut memory = Memory::default();
+    world.observe_messages(move |now, from, _, message| match message {
+        Message::MasterReply { result: Ok(MasterReply::Grant(grant)), .. } => {
+            memory.durability.insert(grant.chunk, (grant.clone(), grant.durability));
+            if memory.durability.len() > KEPT
+                && let Some((old, _)) = memory.durability.pop_first()
+            {
+                memory.members.retain(|(chunk, _), _| *chunk != old);
+            }
+        }
+        Message::ToServer(
+            ToServer::Seal { sealed: cairn_core::message::SealedChunk { chunk, .. }, .. }
+            | ToServer::Copy { sealed: cairn_core::message::SealedChunk { chunk, .. }, .. }
+            | ToServer::Drop { chunk, .. },
+        ) => {
+            memory.settled.insert(*chunk);
+        }
+        Message::Append(AppendMessage::Ready { chunk, version, ends }) => {
+            let Some(own) = ends.first() else { return };
+            let member = memory.members.entry((*chunk, from.to_owned())).or_default();
+            member.ready = member.ready.max(*own);
+            let short = member.vote.filter(|v| v.length < *own && v.version == *version);
+            if let Some(vote) = short
+                && !memory.lost_journal(&cluster, from)
+            {
+                violations.add(
+                    NAME,
+                    format!(
+                        "{from} is READY for {own} bytes of {chunk} {version}, but voted {}",
+                        vote.length
+                    ),
+                );
+            }
+        }
+        Message::FromServer(FromServer::Vote { chunk, version, incarnation, vote }) => {
+            let length = match vote {
+                Vote::Prefix { length, .. } => *length,
+                Vote::Absent => 0,
+                _ => return,
+            };
+            let member = memory.members.entry((*chunk, from.to_owned())).or_default();
+            let ready = member.ready;
+            let longer = member.vote.is_none_or(|v| v.length <= length || v.volume != incarnation.volume);
+            if longer {
+                member.vote = Some(Promise { version: *version, volume: incarnation.volume, length });
+            }
+            if length < ready && !memory.lost_journal(&cluster, from) {
+                violations.add(
+                    NAME,
+                    format!("{from} voted {length} bytes of {chunk} {version}, but was READY for {ready}"),
+                );
+            }
+            let Some((grant, Durability::Sync)) = memory.durability.get(chunk) else { return };
+            if !memory.settled.contains(chunk) && !on_disk(&cluster, from, grant, length) {
+                violations
+                    .add(NAME, format!("{from} voted {length} bytes of {chunk}, which its disk has not"));
+            }
+        }
+        Message::FromServer(FromServer::Register { process, .. }) => {
+            let start = memory.starts.entry(from.to_owned()).or_default();
+            if start.0.insert(*process) {
+                (start.1, start.2) = (start.2, now);
+            }
+            for (chunk, vote) in taken_back(&cluster, from, &memory) {
+                violations.add(
+                    NAME,
+                    format!(
+                        "{from} voted {} bytes of {chunk} {}, and forgot them in a restart",
+                        vote.length, vote.version
+                    ),
+                );
+            }
+        }
+        _ => {}
+    });
+}
+
+/// Votes of which a server that started again has less.
+fn taken_back(cluster: &Cluster, server: &str, memory: &Memory) -> Vec<(ChunkId, Promise)> {
+    let replicas: Option<Vec<_>> = cluster.world.inspect(server, |machine: &Chunkserver| {
+        machine.replicas().filter(|r| r.state == ReplicaState::Fenced).collect()
+    });
+    let fallen = replicas.into_iter().flatten().filter_map(|replica| {
+        let member = memory.members.get(&(replica.chunk, server.to_owned()))?;
+        let vote = member.vote?;
+        let same = vote.volume == replica.volume && vote.version == replica.version;
+        (same && replica.ready < vote.length).then_some((replica.chunk, vote))
+    });
+    let fallen: Vec<_> = fallen.collect();
+    if fallen.is_empty() || memory.lost_journal(cluster, server) { Vec::new() } else { fallen }
+}
+
+fn on_disk(cluster: &Cluster, server: &str, grant: &Grant, end: u64) -> bool {
+    let name = ChunkUuid::new(grant.cluster, grant.chunk);
+    let path = format!("chunks/{:02x}/chunk-{name}", grant.chunk.0 & 0xff);
+    let start = end.saturating_sub(TAIL_BYTES);
+    let length = (end - start) as usize;
+    let there = |volume| {
+        let tail = cluster.world.durable_read(server, volume, &path, start, length);
+        tail.is_some_and(|tail| tail.len() == length)
+    };
+    let now = cluster.world.now();
+    length == 0
+        || (0..cluster.volumes(server)).any(there)
+        || cluster.world.damage_injected().iter().any(|d| {
+            let wiped = d.kind == DamageKind::Wipe && now.since(d.at) < WIPED_LATELY;
+            d.node == server && (wiped || d.path == path)
+        })
+}
