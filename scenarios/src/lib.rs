@@ -6,6 +6,7 @@
 pub mod checker;
 pub mod cluster;
 pub mod explain;
+pub mod explore;
 pub mod nemesis;
 pub mod plan;
 pub mod profile;

@@ -3,6 +3,7 @@
 mod determinism;
 mod directed;
 mod explain;
+mod explore;
 mod plans;
 mod regressions;
 mod snapshots;

@@ -172,18 +172,21 @@ impl Servers {
         true
     }
 
-    /// Takes a heartbeat. Returns a contender that is thereby a duplicate.
+    /// Takes a heartbeat. Returns a contender that is thereby a duplicate: one that has waited for `settled` already. What a
+    /// process sent before it died may be read after its successor's registration, from another connection.
     pub(super) fn heartbeat(
         &mut self,
         now: Time,
         server: ServerId,
         volumes: Vec<VolumeStatus>,
         load: u32,
+        settled: Span,
     ) -> Option<Peer> {
         let entry = self.map.get_mut(&server)?;
         entry.last_heard = now;
         entry.volumes = volumes;
         entry.load = load;
+        self.contenders.get(&server).filter(|(since, _)| now >= *since + settled)?;
         self.contenders.remove(&server).map(|(_, asked)| asked.peer)
     }
 
@@ -301,7 +304,7 @@ mod tests {
                 register(&mut servers, 5, 3, "a");
                 assert_eq!(ids(&servers), [1, 2, 3]);
             }
-            servers.heartbeat(Time(8), ServerId(2), Vec::new(), 0);
+            servers.heartbeat(Time(8), ServerId(2), Vec::new(), 0, Span::ZERO);
             assert_eq!(servers.bury(Time(11), Span(10)), [ServerId(1)]);
             if !replaced_first {
                 assert_eq!(ids(&servers), [1, 2], "nobody took its place: operators still see it");

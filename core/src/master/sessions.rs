@@ -125,7 +125,8 @@ impl Master {
         load: u32,
         fx: &mut Fx,
     ) {
-        let duplicate = self.servers.heartbeat(now, server, volumes, load);
+        let settled = ms(self.config.heartbeat_ms / 2);
+        let duplicate = self.servers.heartbeat(now, server, volumes, load, settled);
         if let Some(peer) = duplicate {
             reached!("servers.duplicate");
             let reason = format!(

@@ -285,7 +285,7 @@ pub(super) fn replica(server: u64, sealed: SealedChunk, state: ReplicaState) -> 
     }
 }
 
-fn volumes(server: u64) -> Vec<VolumeStatus> {
+pub(super) fn volumes(server: u64) -> Vec<VolumeStatus> {
     alloc::vec![VolumeStatus {
         volume: VolumeId(server * 10),
         total_bytes: 1 << 40,

@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use super::rig::{CLIENT, Rig, conn, prefix, replica};
+use super::rig::{CLIENT, Rig, conn, prefix, replica, volumes};
 use crate::error::MasterError;
 use crate::id::*;
 use crate::message::*;
@@ -74,8 +74,19 @@ fn a_copied_directory_is_refused_while_the_first_process_lives() {
     let mut rig = Rig::with_servers(1);
     rig.register_on(50, 1, 2, None);
     assert!(rig.orders(50).is_empty(), "held back");
-    rig.pass(1_500, &[1]);
+    rig.pass(3_000, &[1]);
     assert!(matches!(rig.orders(50)[..], [ToServer::Refused { .. }]));
+}
+
+#[test]
+fn the_last_heartbeat_of_a_dead_process_does_not_refuse_its_successor() {
+    let mut rig = Rig::with_servers(1);
+    rig.register_on(50, 1, 2, None);
+    let (sequence, volumes) = (99, volumes(1));
+    rig.message(conn(1), FromServer::Heartbeat { sequence, volumes, load: 0 });
+    assert!(rig.orders(50).is_empty(), "it was sent before the old process died");
+    rig.lose(1);
+    assert!(matches!(rig.orders(50)[..], [ToServer::Registered { .. }]));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Storms over simulated clusters, from the command line. One file for each subcommand.
 
 mod explain;
+mod explore;
 mod hashes;
 mod mutants;
 mod plan;
@@ -36,6 +37,8 @@ enum Command {
     Explain(explain::Arguments),
     /// Print the hash of each seed's trace: the same on every machine, in every build, with any number of jobs.
     Hashes(hashes::Arguments),
+    /// Explore small scopes to the end: the real machines, in every order of events.
+    Explore(explore::Arguments),
     /// Plant each known defect and see whether the checkers catch it.
     Mutants(mutants::Arguments),
 }
@@ -61,6 +64,7 @@ fn execute(command: Command) -> anyhow::Result<bool> {
         Command::Shrink(arguments) => shrink::execute(arguments),
         Command::Explain(arguments) => explain::execute(arguments),
         Command::Hashes(arguments) => hashes::execute(arguments),
+        Command::Explore(arguments) => explore::execute(arguments),
         Command::Mutants(arguments) => mutants::execute(arguments),
     }
 }
