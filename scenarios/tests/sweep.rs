@@ -1,4 +1,5 @@
-//! Storms over many seeds: nothing may break.
+//! Storms over many seeds: nothing may break. `SEEDS` is how many in all: half are storms of everything, the other half is
+//! spread over the kinds.
 
 use cairn_core::defect::Defects;
 use runtime_sim::TraceMode;
@@ -9,6 +10,12 @@ use scenarios::sweep::{Sweep, commit, sweep};
 
 fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok()?.parse().ok()
+}
+
+/// A profile's part of all seeds.
+fn share(profile: Profile, all: u64) -> u64 {
+    let kinds = Profile::EACH.len() as u64 - 1;
+    if profile == Profile::All { all.div_ceil(2) } else { (all / 2).div_ceil(kinds) }
 }
 
 fn storm(profile: Profile, seeds: u64) {
@@ -26,7 +33,7 @@ fn storm(profile: Profile, seeds: u64) {
     }
     let what = Sweep {
         first: 1,
-        seeds: number("SEEDS").unwrap_or(seeds),
+        seeds: number("SEEDS").map_or(seeds, |all| share(profile, all)),
         jobs: 1,
         profile,
         defects: Defects::none(),
@@ -63,6 +70,11 @@ fn power() {
 #[test]
 fn partitions() {
     storm(Profile::Partitions, 3);
+}
+
+#[test]
+fn late() {
+    storm(Profile::Late, 3);
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! Nothing is removed at once: dropped and replaced replicas are renamed into `quarantine/` and purged later.
 //!
-//! The sidecar goes first: a crash after it leaves a data file without one, which recovery quarantines too. A purge clock
-//! starts anew with each process, so a file may stay longer than set, never shorter. Names with `.keep` stay for good.
+//! The sidecar goes first, durably: a power cut after it leaves a data file without one, which recovery quarantines too.
+//! The other way round, a sidecar without its data would be taken for damage. A purge clock starts anew with each
+//! process, so a file may stay longer than set, never shorter. Names with `.keep` stay for good.
 
 use alloc::format;
 use alloc::vec::Vec;
@@ -41,8 +42,8 @@ impl Chunkserver {
                 self.purges.push_back((due, to.clone()));
             }
             script.attempt(DiskRequest::Rename { from, to });
+            script.attempt(DiskRequest::SyncDir(names::dir(volume, chunk)));
         }
-        script.attempt(DiskRequest::SyncDir(names::dir(volume, chunk)));
         script.step(DiskRequest::SyncDir(DiskPath::new(volume, "quarantine")));
         script
     }

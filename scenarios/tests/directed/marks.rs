@@ -359,7 +359,8 @@ fn impostors_are_refused_with_a_reason() {
             register(&world, "cs1", 1, 1, None).await;
             pass(&world, 50).await;
             register(&world, "twin", 1, 2, None).await;
-            pass(&world, 50).await;
+            // Longer than what a dead process sent last may be under way.
+            pass(&world, shape().master.heartbeat_ms).await;
             let alive = FromServer::Heartbeat { sequence: 1, volumes: volumes(1), load: 0 };
             Puppet::say(&world, "cs1", master(), alive).await;
             register(&world, "stranger", 2, 1, Some(ClusterId(99))).await;
