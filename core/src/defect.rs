@@ -128,6 +128,8 @@ defects! {
     OutcomesForgotten = "outcomes-forgotten",
     /// Outcomes of requests do not survive a restart of the master.
     OutcomesLostAtReplay = "outcomes-lost-at-replay",
+    /// A refusal is not remembered: what comes again later may be carried out although its client was told that it was not.
+    RefusalsForgotten = "refusals-forgotten",
     /// All clients number their requests under one identity.
     ClientIdReused = "client-id-reused",
     /// A reader goes on in the new file when the one that it reads was replaced.

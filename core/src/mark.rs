@@ -109,6 +109,7 @@ pub const MARKS: &[&str] = &[
     "repair.timeout",
     "report.found_missing",
     "requests.recalled",
+    "requests.refusal_recalled",
     "requests.retried_under_way",
     "requests.upload_expired",
     "requests.verify_bad_replica",

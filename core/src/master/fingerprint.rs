@@ -22,12 +22,13 @@ impl Hash for Master {
             collect,
             uploads,
             waiters,
+            refused,
             early,
             last_recovered,
             next_tick,
             requests: _,
         } = self;
         (phase, log, catalog, servers, locations, seals, repair).hash(state);
-        (collect, uploads, waiters, early, last_recovered, next_tick).hash(state);
+        (collect, uploads, waiters, refused, early, last_recovered, next_tick).hash(state);
     }
 }

@@ -28,6 +28,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use self::catalog::Catalog;
+use self::catalog::dedup::Dedup;
 use self::collect::Collect;
 use self::command::{Change, Command};
 use self::locations::{Expected, Locations};
@@ -98,6 +99,8 @@ pub struct Master {
     uploads: BTreeMap<UploadId, Time>,
     /// Who waits for the outcome of a proposed change.
     waiters: BTreeMap<(ClientId, RequestId), Vec<Peer>>,
+    /// Refusals that did not go through the log.
+    refused: Dedup,
     /// Registrations that came before the log was read.
     early: Vec<Registration>,
     /// The last command read back at recovery, for a planted defect.
@@ -129,6 +132,7 @@ impl Master {
             collect: Collect::default(),
             uploads: BTreeMap::new(),
             waiters: BTreeMap::new(),
+            refused: Dedup::default(),
             early: Vec::new(),
             last_recovered: None,
             next_tick: Time::ZERO,

@@ -4,11 +4,13 @@ use alloc::format;
 use alloc::vec::Vec;
 
 use super::Master;
+use super::catalog::dedup::Outcome;
 use super::catalog::{Catalog, resolve_options};
 use super::command::Change;
 use super::locations::Quality;
 use super::machine::Fx;
 use crate::config::{MasterConfig, ms};
+use crate::defect::Defect;
 use crate::error::MasterError;
 use crate::id::{ChunkId, ChunkVersion, ClientId, Peer, RequestId, ServerId, UploadId};
 use crate::message::{Identity, MasterReply, MasterRequest, ReplicaPlace, ToServer};
@@ -63,7 +65,7 @@ impl Master {
 
     /// Whether a change may go on: not one that was done already, is under way, or finds the queue full.
     fn admit_change(&mut self, from: &Peer, asked: (ClientId, RequestId), fx: &mut Fx) -> bool {
-        if let Some(outcome) = self.catalog.recall(asked.0, asked.1) {
+        if let Some(outcome) = self.recall(asked) {
             reached!("requests.recalled");
             self.reply(from.clone(), asked.1, outcome, fx);
             return false;
@@ -83,6 +85,20 @@ impl Master {
         true
     }
 
+    /// What became of a request that was carried out or refused before.
+    fn recall(&self, asked: (ClientId, RequestId)) -> Option<Outcome> {
+        let logged = self.catalog.recall(asked.0, asked.1);
+        let refused = self.refused.recall(asked.0, asked.1);
+        if refused.is_some() {
+            reached!("requests.refusal_recalled");
+        }
+        match (&logged, &refused) {
+            // Each table may have forgotten what the other one knows.
+            (Some(Err(MasterError::Unavailable(_))), Some(_)) | (None, _) => refused,
+            _ => logged,
+        }
+    }
+
     fn on_change(
         &mut self,
         now: Time,
@@ -95,6 +111,9 @@ impl Master {
         let settled = self.log.backlog() == 0;
         let checked = if settled { self.catalog.check(&change) } else { Catalog::check_bounds(&change) };
         if let Err(error) = checked {
+            if !self.defects.has(Defect::RefusalsForgotten) {
+                self.refused.remember(asked.0, asked.1, Err(error.clone()), self.requests);
+            }
             return self.reply(from, asked.1, Err(error), fx);
         }
         self.waiters.entry(asked).or_default().push(from);

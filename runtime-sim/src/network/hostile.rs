@@ -41,6 +41,8 @@ struct Conversation {
 struct Request {
     from: NodeIx,
     to: NodeIx,
+    /// Which process of `to` it was said to.
+    life: u64,
     request: RequestId,
     parcel: Parcel,
 }
@@ -87,7 +89,8 @@ impl State {
             }
             Message::MasterRequest { request, body, .. } if body.is_change() => {
                 let (request, parcel) = (*request, parcel.clone());
-                self.network.heard.note_request(Request { from, to, request, parcel });
+                let life = self.nodes[usize::from(to)].life;
+                self.network.heard.note_request(Request { from, to, life, request, parcel });
                 false
             }
             _ => false,
@@ -193,14 +196,17 @@ impl State {
         Some((from, chunk, said))
     }
 
-    /// Asks a master again for one of the latest changes.
+    /// Asks a master again for one of the latest changes that this process of it heard: what was said to a dead process
+    /// ended with its connections.
     pub(crate) fn repeat_request(
         &mut self,
         now: Time,
         to: NodeIx,
         back: usize,
     ) -> Option<(NodeIx, RequestId)> {
-        let known: Vec<&Request> = self.network.heard.requests.iter().rev().filter(|r| r.to == to).collect();
+        let life = self.nodes[usize::from(to)].life;
+        let heard = self.network.heard.requests.iter().rev();
+        let known: Vec<&Request> = heard.filter(|r| r.to == to && r.life == life).collect();
         let Request { from, request, parcel, .. } =
             (*known.get(back.min(known.len().checked_sub(1)?))?).clone();
         self.faults.repeats += 1;

@@ -2,6 +2,10 @@
 //!
 //! Bounded: 64 outcomes for each of 4,096 clients. The client that was quiet for the longest part of the log goes first.
 //! A request at or below the ones that a client's window has dropped is refused, since it may have been applied.
+//!
+//! The catalog has one such table for what the log carried out. A refusal that never reached the log has its own, volatile
+//! one in the master: a connection ends with the process, so nothing that an earlier master refused comes to a later one
+//! but what its client still waits for.
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
@@ -16,7 +20,7 @@ const CLIENTS: usize = 4096;
 const OUTCOMES: usize = 64;
 
 /// What a request led to.
-pub(super) type Outcome = Result<MasterReply, MasterError>;
+pub(in crate::master) type Outcome = Result<MasterReply, MasterError>;
 
 #[derive(Clone, Debug, Default)]
 struct Window {
@@ -28,13 +32,13 @@ struct Window {
 
 /// The table of outcomes.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Dedup {
+pub(in crate::master) struct Dedup {
     clients: BTreeMap<ClientId, Window>,
     by_use: BTreeMap<u64, ClientId>,
 }
 
 impl Dedup {
-    pub(super) fn recall(&self, client: ClientId, request: RequestId) -> Option<Outcome> {
+    pub(in crate::master) fn recall(&self, client: ClientId, request: RequestId) -> Option<Outcome> {
         let window = self.clients.get(&client)?;
         match window.outcomes.get(&request) {
             Some(outcome) => Some((**outcome).clone()),
@@ -46,7 +50,13 @@ impl Dedup {
     }
 
     /// Remembers an outcome. `index` counts commands: the order of use.
-    pub(super) fn remember(&mut self, client: ClientId, request: RequestId, outcome: Outcome, index: u64) {
+    pub(in crate::master) fn remember(
+        &mut self,
+        client: ClientId,
+        request: RequestId,
+        outcome: Outcome,
+        index: u64,
+    ) {
         let window = self.clients.entry(client).or_default();
         self.by_use.remove(&window.last_used);
         window.last_used = index;

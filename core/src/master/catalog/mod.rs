@@ -4,7 +4,7 @@
 mod apply;
 mod changes;
 mod chunks;
-mod dedup;
+pub(super) mod dedup;
 mod digest;
 mod files;
 mod intern;

@@ -1,5 +1,6 @@
 //! Late, repeated and contradicting messages of chunkservers and clients.
 
+use alloc::format;
 use alloc::vec::Vec;
 
 use super::rig::{Rig, conn, prefix, replica};
@@ -144,4 +145,25 @@ fn a_grant_asked_for_again_after_a_restart_waits_for_its_servers_to_register() {
     rig.register(3, 1);
     let Ok(MasterReply::Grant(whole)) = rig.call(again()) else { panic!("all are there") };
     assert_eq!(whole.addresses, grant.addresses);
+}
+
+#[test]
+fn a_refused_request_that_comes_again_is_refused_again() {
+    let mut rig = Rig::new();
+    rig.settle();
+    let delete = MasterRequest::Delete { path: "/d".into(), recursive: true };
+    let refused = rig.ask(delete.clone());
+    let first = rig.answer(refused).expect("an answer at once");
+    assert!(matches!(first, Err(MasterError::NotFound(_))), "{first:?}");
+    rig.mkdir("/d").unwrap();
+    rig.ask_as(refused, delete.clone());
+    assert_eq!(rig.answer(refused), Some(first));
+    assert!(rig.exists("/d"), "its client was told that nothing was removed");
+    // What another 64 refusals have pushed out can't be told any more, but is not carried out either.
+    for n in 0..65 {
+        assert!(rig.call(MasterRequest::Delete { path: format!("/no{n}"), recursive: false }).is_err());
+    }
+    rig.ask_as(refused, delete);
+    assert!(matches!(rig.answer(refused), Some(Err(MasterError::Unavailable(_)))));
+    assert!(rig.exists("/d"));
 }
