@@ -74,7 +74,9 @@ fn watched(what: Sweep) -> Summary {
     let summary = sweep(what, |report| {
         if !report.violations.is_empty() {
             failing.fetch_add(1, Ordering::Relaxed);
-            bar.println(format!("seed {} broke a promise", report.seed));
+            let first = report.violations.first().map_or("a promise", |violation| violation.checker.as_str());
+            // A bar without a terminal swallows lines, and whoever reads a log wants them while the sweep goes on.
+            bar.suspend(|| drop(writeln!(std::io::stderr(), "seed {} broke {first}", report.seed)));
         }
         bar.set_message(format!("{} failing", failing.load(Ordering::Relaxed)));
         bar.inc(1);
