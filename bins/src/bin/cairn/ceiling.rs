@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Instant;
 
@@ -73,21 +73,10 @@ fn hop(listener: &TcpListener, mut file: File, onward: Option<u16>, sync: bool) 
 }
 
 /// Bytes a second of a bare TCP stream on loopback that sends a file from the page cache with read and write.
-pub(crate) fn stream(dir: &Path, bytes: u64) -> Result<f64> {
-    std::fs::create_dir_all(dir)?;
-    let path = dir.join("stream");
-    let mut file = File::create(&path)?;
-    let buffer = pattern();
-    let mut left = bytes;
-    while left > 0 {
-        let part = left.min(BUFFER as u64) as usize;
-        file.write_all(&buffer[..part])?;
-        left -= part as u64;
-    }
-    drop(file);
+pub(crate) fn stream(path: &Path, bytes: u64) -> Result<f64> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let port = listener.local_addr()?.port();
-    let source = path.clone();
+    let source = path.to_path_buf();
     let server = thread::spawn(move || -> Result<()> {
         let (mut to, _) = listener.accept()?;
         let mut file = File::open(source)?;
@@ -113,9 +102,23 @@ pub(crate) fn stream(dir: &Path, bytes: u64) -> Result<f64> {
     }
     let seconds = started.elapsed().as_secs_f64();
     server.join().map_err(|_| anyhow!("stream thread panicked"))??;
-    std::fs::remove_file(path)?;
     anyhow::ensure!(total == bytes, "stream carried {total} of {bytes} bytes");
     Ok(bytes as f64 / seconds)
+}
+
+/// Makes the file that [`stream`] reads.
+pub(crate) fn stream_file(dir: &Path, bytes: u64) -> Result<PathBuf> {
+    std::fs::create_dir_all(dir)?;
+    let path = dir.join("stream");
+    let mut file = File::create(&path)?;
+    let buffer = pattern();
+    let mut left = bytes;
+    while left > 0 {
+        let part = left.min(BUFFER as u64) as usize;
+        file.write_all(&buffer[..part])?;
+        left -= part as u64;
+    }
+    Ok(path)
 }
 
 /// Small files a second, each written to a temporary name, synced, renamed, its directory synced, three times over (RF 3).
