@@ -144,6 +144,8 @@ defects! {
     ScrubBlind = "scrub-blind",
     /// Block reports name replicas whose files are gone.
     ReportBlind = "report-blind",
+    /// A copy takes a source that has too many reads under way for a broken one.
+    BusyIsFailure = "busy-is-failure",
 }
 
 /// The defects switched on in one machine. Zero-sized without the feature `defects`.

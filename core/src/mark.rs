@@ -76,6 +76,7 @@ pub const MARKS: &[&str] = &[
     "oplog.rotate",
     "oplog.torn_segment_header",
     "oplog.torn_tail",
+    "pull.source_busy",
     "pull.source_failed",
     "quarantine.purged",
     "read.busy",

@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 
 use super::Chunkserver;
 use super::job::Event;
+use crate::defect::Defect;
 use crate::disk::DiskPath;
 use crate::error::ChunkError;
 use crate::id::{Address, ChunkId, ChunkVersion, Peer};
@@ -32,6 +33,8 @@ pub(super) struct Pull {
     failures: u32,
     asked: BTreeMap<u64, Asked>,
     again: Vec<(u64, u64)>,
+    /// No source has room: nothing is asked until the next housekeeping.
+    waits: bool,
     /// Writes of pulled bytes under way.
     pub(super) writing: u32,
     /// CRC32 and length of each piece, by its offset.
@@ -69,6 +72,7 @@ impl Pull {
             failures: 0,
             asked: BTreeMap::new(),
             again: Vec::new(),
+            waits: false,
             writing: 0,
             pieces: BTreeMap::new(),
         }
@@ -97,7 +101,7 @@ impl Pull {
     /// The reads to send now.
     fn requests(&mut self, now: Time, next_read: &mut u64) -> Vec<(Peer, ReadMessage)> {
         let mut requests = Vec::new();
-        while !self.has_failed() && self.asked.len() + (self.writing as usize) < self.width {
+        while !self.waits && !self.has_failed() && self.asked.len() + (self.writing as usize) < self.width {
             let (offset, length) = match self.again.pop() {
                 Some(range) => range,
                 None if self.next < self.end => {
@@ -142,9 +146,34 @@ impl Pull {
         }
     }
 
+    /// A source that has too many reads under way is not broken: no more are sent at once than were admitted. If none was,
+    /// others have the room: waiting for it counts as a failure, so that every pull ends.
+    fn on_busy(&mut self, read: u64) {
+        let Some(asked) = self.asked.remove(&read) else { return };
+        reached!("pull.source_busy");
+        let admitted = self.asked.len() + self.writing as usize;
+        if admitted == 0 {
+            self.waits = true;
+            self.fail(asked);
+        } else {
+            self.width = admitted;
+            self.ask_again(asked);
+        }
+    }
+
+    /// Goes on if it waited for room.
+    fn resume(&mut self) -> bool {
+        core::mem::take(&mut self.waits)
+    }
+
     fn fail(&mut self, asked: Asked) {
         reached!("pull.source_failed");
         self.failures += 1;
+        self.ask_again(asked);
+    }
+
+    /// The range is asked for once more, elsewhere.
+    fn ask_again(&mut self, asked: Asked) {
         if self.sources.is_empty() {
             return;
         }
@@ -213,7 +242,9 @@ impl Chunkserver {
             return;
         }
         self.pulls.remove(&read);
-        if let Some(payload) = pull.on_reply(read, result) {
+        if matches!(result, Err(ChunkError::Busy(_))) && !self.setup.defects.has(Defect::BusyIsFailure) {
+            pull.on_busy(read);
+        } else if let Some(payload) = pull.on_reply(read, result) {
             let (path, offset, data) = (pull.path.clone(), payload.offset, alloc::vec![payload.bytes]);
             let request = crate::disk::DiskRequest::Write { path, offset, data, create: true };
             self.out.disk(request, super::out::Then::Job { chunk, job: id });
@@ -221,10 +252,18 @@ impl Chunkserver {
         self.on_job_event(chunk, id, Event::Pull);
     }
 
-    /// Reads without an answer for too long are tried elsewhere.
+    /// Reads without an answer for too long are tried elsewhere; pulls that waited for room go on.
     pub(super) fn expire_pulls(&mut self) {
         let now = self.now;
         self.fail_pulls(|asked, _| now >= asked.deadline);
+        let waited: Vec<(ChunkId, u64)> = self
+            .jobs
+            .iter_mut()
+            .filter_map(|job| job.pull.as_mut()?.resume().then_some((job.chunk, job.id)))
+            .collect();
+        for (chunk, id) in waited {
+            self.on_job_event(chunk, id, Event::Pull);
+        }
     }
 
     /// The connection to a source is lost.

@@ -2,6 +2,7 @@
 
 use super::world::*;
 use crate::config::ChunkserverConfig;
+use crate::defect::Defects;
 use crate::error::ChunkError;
 use crate::id::*;
 use crate::message::*;
@@ -245,6 +246,72 @@ fn too_many_reads_of_one_connection_are_refused() {
         matches!(m, Message::Read(ReadMessage::Reply { read: 3, result: Err(ChunkError::Busy(_)) }))
     });
     assert!(busy);
+}
+
+/// One copy of sixteen pieces, all asked for at once, from two servers that take one read at a time.
+fn copy_from_narrow_sources(defects: Defects) -> Option<alloc::string::String> {
+    let config = ChunkserverConfig {
+        reads_per_connection: 1,
+        copy_reads: 16,
+        copy_read_bytes: 65_536,
+        ..ChunkserverConfig::default()
+    };
+    let mut world = World::with(config);
+    world.plant(defects);
+    let bytes = pattern(1_048_576);
+    world.write(5, &bytes);
+    let sealed = world.seal(&[1, 2], 5, &bytes);
+    let order = copy(&world, 0, sealed, &["cs1", "cs2"]);
+    world.order(0, order);
+    world.run();
+    copy_outcome(&world, 0).expect("the copy ended")
+}
+
+#[test]
+fn a_copy_asks_for_no_more_at_once_than_its_sources_take() {
+    assert_eq!(copy_from_narrow_sources(Defects::none()), None);
+}
+
+#[cfg(feature = "defects")]
+#[test]
+fn sources_that_are_busy_must_not_be_given_up() {
+    let error = copy_from_narrow_sources(Defects::one(crate::defect::Defect::BusyIsFailure));
+    assert_eq!(error.as_deref(), Some("no source could be read"));
+}
+
+#[test]
+fn a_copy_waits_while_others_have_all_the_room() {
+    let config = ChunkserverConfig { reads_per_connection: 1, ..ChunkserverConfig::default() };
+    let mut world = World::with(config);
+    for (chunk, bytes) in [(5, b"first"), (6, b"later")] {
+        world.write(chunk, bytes);
+        world.seal(&[1], chunk, bytes);
+    }
+    world.nodes[1].stuck = Some("Read {");
+    let order = copy(&world, 0, sealed(5, b"first"), &["cs1"]);
+    world.order(0, order);
+    world.run();
+    let order = copy(&world, 0, sealed(6, b"later"), &["cs1"]);
+    world.order(0, order);
+    world.run();
+    assert_eq!(copy_outcome(&world, 0), None, "neither is given up");
+    world.nodes[1].stuck = None;
+    world.lose(1, world.conn(0, 1));
+    world.pass(1_500);
+    assert_eq!(copy_outcome(&world, 0), Some(None));
+    assert_eq!(world.read(0, 6, V2, 0, 5).unwrap().bytes, &b"later"[..]);
+}
+
+#[test]
+fn a_copy_that_never_gets_room_ends() {
+    let config = ChunkserverConfig { reads_per_connection: 0, ..ChunkserverConfig::default() };
+    let mut world = World::with(config);
+    world.write(5, b"bytes");
+    let sealed = world.seal(&[1], 5, b"bytes");
+    let order = copy(&world, 0, sealed, &["cs1"]);
+    world.order(0, order);
+    world.pass(10_000);
+    assert!(matches!(copy_outcome(&world, 0), Some(Some(_))));
 }
 
 #[test]

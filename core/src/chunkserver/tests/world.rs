@@ -217,7 +217,6 @@ impl World {
     }
 
     /// All servers are rebuilt with a planted defect.
-    #[cfg(feature = "defects")]
     pub(super) fn plant(&mut self, defects: Defects) {
         self.defects = defects;
         for node in 0..3 {
@@ -228,6 +227,11 @@ impl World {
     pub(super) fn lose(&mut self, node: usize, peer: Peer) {
         self.queue.push_back((node, Input::PeerLost { peer }));
         self.run();
+    }
+
+    /// The connection that `from` dialled, as `to` knows it.
+    pub(super) fn conn(&self, from: usize, to: usize) -> Peer {
+        Peer::Conn(self.conns[&(from, to)])
     }
 
     pub(super) fn dial(node: usize) -> Peer {
