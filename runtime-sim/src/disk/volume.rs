@@ -1,6 +1,7 @@
 //! One volume: names, cached and durable, and the operations of `cairn_core::disk`.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -48,8 +49,8 @@ enum NameWhat {
 impl NameWhat {
     fn touches(&self, directory: &str) -> bool {
         match self {
-            NameWhat::Make { name, .. } | NameWhat::Remove { name, .. } => parent(name) == directory,
-            NameWhat::Rename { from, to, .. } => parent(from) == directory || parent(to) == directory,
+            NameWhat::Make { name, .. } | NameWhat::Remove { name, .. } => is_in(name, directory),
+            NameWhat::Rename { from, to, .. } => is_in(from, directory) || is_in(to, directory),
         }
     }
 
@@ -85,7 +86,16 @@ pub(crate) struct Volume {
 }
 
 fn parent(name: &str) -> &str {
-    name.rsplit_once('/').map_or("", |(parent, _)| parent)
+    name.bytes().rposition(|byte| byte == b'/').map_or("", |at| &name[..at])
+}
+
+/// Whether `directory` is the parent of `name`, without looking for it.
+fn is_in(name: &str, directory: &str) -> bool {
+    let below = match directory {
+        "" => Some(name),
+        _ => name.strip_prefix(directory).and_then(|rest| rest.strip_prefix('/')),
+    };
+    below.is_some_and(|own| !own.bytes().any(|byte| byte == b'/'))
 }
 
 fn inside(file: &Mutex<Inode>) -> MutexGuard<'_, Inode> {
@@ -195,21 +205,32 @@ impl Volume {
         if !self.is_dir(name) {
             return Err(DiskError::NotFound);
         }
-        let mut entries: Vec<Entry> = self
-            .names
-            .iter()
-            .filter(|(path, _)| parent(path) == name)
-            .map(|(path, node)| Entry {
-                name: path[name.len()..].trim_start_matches('/').into(),
-                length: match node {
-                    Node::File(file) => inside(file).cached.len() as u64,
-                    Node::Directory => 0,
-                },
-                directory: matches!(node, Node::Directory),
-            })
-            .collect();
+        let mut entries = self.children(name);
         rng.shuffle(&mut entries);
         Ok(DiskOk::Entries(entries))
+    }
+
+    /// The entries of a directory, in order. What lies below its own directories is stepped over and not walked through: a
+    /// volume has many names, and its root few.
+    fn children(&self, directory: &str) -> Vec<Entry> {
+        let above = if directory.is_empty() { String::new() } else { format!("{directory}/") };
+        let from = |first: &str| self.names.range::<str, _>((Bound::Included(first), Bound::Unbounded));
+        let mut entries = Vec::new();
+        let mut rest = from(&above);
+        while let Some((path, node)) = rest.next() {
+            let Some(own) = path.strip_prefix(above.as_str()) else { break };
+            if let Some(end) = own.bytes().position(|byte| byte == b'/') {
+                // The character behind the slash comes right after everything that begins with this directory and a slash.
+                rest = from(&format!("{above}{}0", &own[..end]));
+                continue;
+            }
+            let (length, directory) = match node {
+                Node::File(file) => (inside(file).cached.len() as u64, false),
+                Node::Directory => (0, true),
+            };
+            entries.push(Entry { name: own.into(), length, directory });
+        }
+        entries
     }
 
     fn read(&self, name: &str, offset: u64, length: u32) -> DiskResult {
@@ -362,9 +383,9 @@ impl Volume {
         self.files().map(|(name, file)| (name.to_string(), inside(file).cached.len() as u64)).collect()
     }
 
-    /// A file's bytes as processes see them.
-    pub(crate) fn cached(&self, name: &str) -> Option<Vec<u8>> {
-        self.file(name).ok().map(|file| inside(file).cached.clone())
+    /// Looks at a file's bytes as processes see them.
+    pub(crate) fn with_cached<R>(&self, name: &str, look: impl FnOnce(&[u8]) -> R) -> Option<R> {
+        self.file(name).ok().map(|file| look(&inside(file).cached))
     }
 
     /// The file of that name after any power cut.
@@ -475,3 +496,6 @@ impl Volume {
         all
     }
 }
+
+#[cfg(test)]
+mod tests;
