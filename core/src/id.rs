@@ -183,16 +183,14 @@ impl ChunkUuid {
 
 impl fmt::Display for ChunkUuid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let v = self.0;
-        write!(
-            f,
-            "{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
-            v >> 96,
-            v >> 80 & 0xffff,
-            v >> 64 & 0xffff,
-            v >> 48 & 0xffff,
-            v & 0xffff_ffff_ffff
-        )
+        // Written out, since every path on a chunkserver's disks has one.
+        let mut text = [b'-'; 36];
+        let mut rest = self.0;
+        for at in (0..36).rev().filter(|at| !matches!(at, 8 | 13 | 18 | 23)) {
+            text[at] = b"0123456789abcdef"[(rest & 0xf) as usize];
+            rest >>= 4;
+        }
+        f.write_str(core::str::from_utf8(&text).map_err(|_| fmt::Error)?)
     }
 }
 
@@ -215,6 +213,9 @@ mod tests {
         #[test]
         fn only_what_is_printed_is_read(value in proptest::num::u128::ANY, at in 0_usize..36, other in 0_u8..128) {
             let text = ChunkUuid(value).to_string();
+            let digits = alloc::format!("{value:032x}");
+            let parts = [&digits[..8], &digits[8..12], &digits[12..16], &digits[16..20], &digits[20..]];
+            prop_assert_eq!(&text, &parts.join("-"));
             prop_assert_eq!(ChunkUuid::parse(&text), Some(ChunkUuid(value)));
             let mut changed = text.clone().into_bytes();
             changed[at] = other;

@@ -30,6 +30,9 @@ impl Node {
     }
 }
 
+/// Names in a row that a listing steps over before it leaps: about what looking a name up costs.
+const LEAP_AFTER: u32 = 8;
+
 type Names = BTreeMap<Arc<str>, Node>;
 
 /// A change of names that is not yet durable.
@@ -91,11 +94,16 @@ fn parent(name: &str) -> &str {
 
 /// Whether `directory` is the parent of `name`, without looking for it.
 fn is_in(name: &str, directory: &str) -> bool {
-    let below = match directory {
-        "" => Some(name),
-        _ => name.strip_prefix(directory).and_then(|rest| rest.strip_prefix('/')),
+    let (name, directory) = (name.as_bytes(), directory.as_bytes());
+    let own = match directory {
+        [] => name,
+        // Most names fail at this one byte already.
+        _ if name.get(directory.len()) == Some(&b'/') && name.starts_with(directory) => {
+            &name[directory.len() + 1..]
+        }
+        _ => return false,
     };
-    below.is_some_and(|own| !own.bytes().any(|byte| byte == b'/'))
+    !own.contains(&b'/')
 }
 
 fn inside(file: &Mutex<Inode>) -> MutexGuard<'_, Inode> {
@@ -169,7 +177,7 @@ impl Volume {
         Some(io("injected"))
     }
 
-    fn file(&self, name: &str) -> Result<&Mutex<Inode>, DiskError> {
+    fn file(&self, name: &str) -> Result<&Arc<Mutex<Inode>>, DiskError> {
         match self.names.get(name) {
             Some(Node::File(file)) => Ok(file),
             Some(Node::Directory) => Err(io("is a directory")),
@@ -210,20 +218,26 @@ impl Volume {
         Ok(DiskOk::Entries(entries))
     }
 
-    /// The entries of a directory, in order. What lies below its own directories is stepped over and not walked through: a
-    /// volume has many names, and its root few.
+    /// The entries of a directory, in order. What lies below its own directories is leapt over once it is more than a few
+    /// names: a volume has many, and its root few.
     fn children(&self, directory: &str) -> Vec<Entry> {
         let above = if directory.is_empty() { String::new() } else { format!("{directory}/") };
         let from = |first: &str| self.names.range::<str, _>((Bound::Included(first), Bound::Unbounded));
         let mut entries = Vec::new();
+        let mut passed = 0;
         let mut rest = from(&above);
         while let Some((path, node)) = rest.next() {
             let Some(own) = path.strip_prefix(above.as_str()) else { break };
             if let Some(end) = own.bytes().position(|byte| byte == b'/') {
-                // The character behind the slash comes right after everything that begins with this directory and a slash.
-                rest = from(&format!("{above}{}0", &own[..end]));
+                passed += 1;
+                if passed > LEAP_AFTER {
+                    // The character after the slash follows all that begins with this directory and a slash.
+                    rest = from(&format!("{above}{}0", &own[..end]));
+                    passed = 0;
+                }
                 continue;
             }
+            passed = 0;
             let (length, directory) = match node {
                 Node::File(file) => (inside(file).cached.len() as u64, false),
                 Node::Directory => (0, true),
@@ -246,34 +260,36 @@ impl Volume {
     }
 
     fn write(&mut self, name: &str, offset: u64, data: Vec<Bytes>, create: bool) -> DiskResult {
-        let (old, missing) = match self.file(name) {
-            Ok(file) => (inside(file).cached.len() as u64, false),
-            Err(DiskError::NotFound) if create && self.is_dir(parent(name)) => (0, true),
+        let (file, missing) = match self.file(name) {
+            Ok(file) => (file.clone(), false),
+            Err(DiskError::NotFound) if create && self.is_dir(parent(name)) => (Arc::default(), true),
             Err(error) => return Err(error),
         };
+        let old = inside(&file).cached.len() as u64;
         let end = offset + data.iter().map(|piece| piece.len() as u64).sum::<u64>();
         let growth = end.saturating_sub(old);
         if growth > 0 && self.used + growth > self.faults.capacity_bytes {
             return Err(DiskError::NoSpace);
         }
         if missing {
-            self.change(NameWhat::Make { name: Arc::from(name), node: Node::File(Arc::default()) });
+            self.change(NameWhat::Make { name: Arc::from(name), node: Node::File(file.clone()) });
         }
         self.completed += 1;
         self.used += growth;
-        inside(self.file(name)?).write(self.completed, offset, data);
+        inside(&file).write(self.completed, offset, data);
         Ok(DiskOk::Done)
     }
 
     fn truncate(&mut self, name: &str, length: u64) -> DiskResult {
-        let old = inside(self.file(name)?).cached.len() as u64;
+        let file = self.file(name)?.clone();
+        let old = inside(&file).cached.len() as u64;
         let used = self.used - old + length;
         if length > old && used > self.faults.capacity_bytes {
             return Err(DiskError::NoSpace);
         }
         self.used = used;
         self.completed += 1;
-        inside(self.file(name)?).cut(self.completed, length);
+        inside(&file).cut(self.completed, length);
         Ok(DiskOk::Done)
     }
 

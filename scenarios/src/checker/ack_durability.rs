@@ -65,8 +65,10 @@ pub fn watch(cluster: &Cluster, violations: &Violations) {
 fn check(cluster: &Cluster, grant: &Grant, end: u64) -> Result<(), String> {
     let start = end.saturating_sub(TAIL_BYTES);
     let mut tails: Vec<(String, Vec<u8>)> = Vec::new();
+    let path = chunk_path(grant.cluster, grant.chunk);
     for address in &grant.addresses {
-        if let Some(tail) = tail(cluster, &address.0, grant, start, (end - start) as usize) {
+        if let Some(tail) = tail(cluster, &address.0, grant.durability, &path, start, (end - start) as usize)
+        {
             tails.push((address.0.to_string(), tail));
         }
     }
@@ -111,16 +113,22 @@ fn check(cluster: &Cluster, grant: &Grant, end: u64) -> Result<(), String> {
 }
 
 /// The bytes `start..start + length` as `node` would have them after what its durability must survive.
-fn tail(cluster: &Cluster, node: &str, grant: &Grant, start: u64, length: usize) -> Option<Vec<u8>> {
-    let path = chunk_path(grant.cluster, grant.chunk);
+fn tail(
+    cluster: &Cluster,
+    node: &str,
+    durability: Durability,
+    path: &str,
+    start: u64,
+    length: usize,
+) -> Option<Vec<u8>> {
     (0..cluster.volumes(node)).find_map(|volume| {
-        let bytes = match grant.durability {
-            Durability::Sync => cluster.world.durable_read(node, volume, &path, start, length)?,
+        let bytes = match durability {
+            Durability::Sync => cluster.world.durable_read(node, volume, path, start, length)?,
             Durability::Async => {
                 let part = |whole: &[u8]| {
                     Some(whole.get(start as usize..(start as usize + length).min(whole.len()))?.to_vec())
                 };
-                cluster.world.with_file(node, volume, &path, part)??
+                cluster.world.with_file(node, volume, path, part)??
             }
         };
         (bytes.len() == length).then_some(bytes)

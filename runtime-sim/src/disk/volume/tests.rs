@@ -5,10 +5,10 @@ use super::*;
 proptest! {
     #[test]
     fn a_directory_has_the_entries_whose_parent_it_is(
-        paths in proptest::collection::btree_set("[a-c./0-]{1,3}(/[a-c.0-]{1,2}){0,3}", 0..40),
+        paths in proptest::collection::btree_set("[ab.0-]{1,2}(/[ab.0-]{1,2}){0,3}", 0..120),
     ) {
         let mut volume = Volume::new(DiskFaults::default());
-        for path in paths.iter().filter(|path| path.split('/').all(|part| !part.is_empty())) {
+        for path in &paths {
             volume.put_by_hand(path, path.as_bytes());
         }
         let names = volume.names.keys().cloned().collect::<Vec<_>>();
@@ -17,7 +17,7 @@ proptest! {
             let listed: Vec<String> = volume
                 .children(directory)
                 .into_iter()
-                .map(|entry| if directory.is_empty() { entry.name.to_string() } else { format!("{directory}/{}", entry.name) })
+                .map(|entry| format!("{directory}/{}", entry.name).trim_start_matches('/').to_owned())
                 .collect();
             let wanted: Vec<String> =
                 names.iter().filter(|name| parent(name) == directory).map(|name| name.to_string()).collect();
