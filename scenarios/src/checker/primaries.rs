@@ -37,12 +37,11 @@ struct Memory {
 }
 
 impl Memory {
-    /// What is known of a server, and what was granted.
-    fn server(&mut self, name: &str) -> (&mut Server, &BTreeMap<ChunkId, Grant>) {
+    fn server(&mut self, name: &str) -> &mut Server {
         if !self.servers.contains_key(name) {
             self.servers.insert(name.to_owned(), Server::default());
         }
-        (self.servers.get_mut(name).expect("it was just put in"), &self.grants)
+        self.servers.get_mut(name).expect("it was just put in")
     }
 }
 
@@ -60,18 +59,18 @@ pub fn watch(cluster: &Cluster, violations: &Violations) {
         }
         Message::FromServer(FromServer::Register { process, .. }) => {
             let mut memory = lock(&seen);
-            let (server, _) = memory.server(from);
+            let server = memory.server(from);
             if server.processes.insert(*process) {
                 let open = std::mem::take(&mut server.open);
                 server.closed.extend(open);
             }
         }
         Message::FromServer(FromServer::Heartbeat { sequence, .. }) => {
-            lock(&seen).server(from).0.heartbeats.insert(*sequence, now);
+            lock(&seen).server(from).heartbeats.insert(*sequence, now);
         }
         Message::ToServer(ToServer::HeartbeatAck { sequence, lease_ms }) => {
             let mut memory = lock(&seen);
-            let (server, _) = memory.server(to);
+            let server = memory.server(to);
             if let Some(at) = server.heartbeats.remove(sequence) {
                 server.lease = server.lease.max(at + Span::from_ms(*lease_ms));
             }
@@ -92,9 +91,11 @@ pub fn watch(cluster: &Cluster, violations: &Violations) {
 
 fn look(memory: &mut Memory, now: Time, name: &str, machine: &Chunkserver, found: &Violations) {
     let own = machine.server();
-    let (server, grants) = memory.server(name);
     for replica in machine.open_replicas() {
         let chunk = replica.chunk;
+        let is_primary =
+            memory.grants.get(&chunk).is_some_and(|g| g.members.first().is_some_and(|m| m.server == own));
+        let server = memory.server(name);
         if replica.state == ReplicaState::Open && server.open.insert(chunk) && server.closed.contains(&chunk)
         {
             found.add(NAME, format!("{name} goes on with {chunk} {} after a restart", replica.version));
@@ -102,9 +103,7 @@ fn look(memory: &mut Memory, now: Time, name: &str, machine: &Chunkserver, found
         let known = server.committed.entry(chunk).or_default();
         if replica.committed > *known {
             *known = replica.committed;
-            let is_primary =
-                || grants.get(&chunk).is_some_and(|g| g.members.first().is_some_and(|m| m.server == own));
-            if now > server.lease && is_primary() {
+            if is_primary && now > server.lease {
                 found.add(
                     NAME,
                     format!(

@@ -13,6 +13,8 @@ pub struct Scope {
     /// In one sentence.
     pub about: &'static str,
     pub(super) replication: u8,
+    /// Servers that are not members of the chunk.
+    pub(super) spares: u8,
     pub(super) quorum: u8,
     pub(super) durability: Durability,
     pub(super) writers: &'static [Script],
@@ -23,17 +25,22 @@ pub struct Scope {
     pub(super) patient: bool,
     /// Restarted servers send heartbeats, which give them a lease.
     pub(super) heartbeats: bool,
+    /// Disk operations end, in the order in which they were asked for, before anything else happens to their node, but for as
+    /// many slow ones as the budget has. Deaths at every place within are explored.
+    pub(super) prompt: bool,
 }
 
-const NOTHING: Budget = Budget { kills: 0, cuts: 0, losses: 0, master: 0, resets: 0, late: 0, ticks: 0 };
-const ONE: Script = Script { records: 1, resends: 0, reopens: 0, seals: true };
+const NOTHING: Budget =
+    Budget { kills: 0, cuts: 0, losses: 0, master: 0, resets: 0, late: 0, ticks: 0, slow: 0 };
+const ONE: Script = Script { records: 1, resends: 0, reopens: 0, seals: true, backwards: false };
 const TWO: Script = Script { records: 2, ..ONE };
-const RIVAL: Script = Script { records: 1, resends: 0, reopens: 0, seals: false };
+const RIVAL: Script = Script { seals: false, ..ONE };
 
 const BASE: Scope = Scope {
     name: "",
     about: "",
     replication: 3,
+    spares: 0,
     quorum: 2,
     durability: Durability::Sync,
     writers: &[ONE],
@@ -41,9 +48,11 @@ const BASE: Scope = Scope {
     die_in_recovery: false,
     patient: false,
     heartbeats: false,
+    prompt: false,
 };
 
 const PAIR: Scope = Scope { replication: 2, ..BASE };
+const TRIO: Scope = Scope { prompt: true, ..BASE };
 
 /// All scopes, smallest first.
 pub const SCOPES: &[Scope] = &[
@@ -55,6 +64,22 @@ pub const SCOPES: &[Scope] = &[
         budget: Budget { kills: 1, ..NOTHING },
         die_in_recovery: true,
         heartbeats: true,
+        ..BASE
+    },
+    Scope {
+        name: "spare",
+        about: "N=1 W=1, and a server that is no member: one record, nothing goes wrong, the seal at any time",
+        replication: 1,
+        quorum: 1,
+        spares: 1,
+        ..BASE
+    },
+    Scope {
+        name: "alone-gap",
+        about: "N=1 W=1: two records, the second one comes first, both are sent again at any time",
+        replication: 1,
+        quorum: 1,
+        writers: &[Script { resends: 1, backwards: true, ..TWO }],
         ..BASE
     },
     Scope {
@@ -150,6 +175,50 @@ pub const SCOPES: &[Scope] = &[
         budget: Budget { ticks: 1, ..NOTHING },
         patient: true,
         ..BASE
+    },
+    Scope {
+        name: "trio-calm",
+        about: "N=3 W=2, prompt disks: one record, nothing goes wrong, the seal at any time",
+        ..TRIO
+    },
+    Scope {
+        name: "trio-slow",
+        about: "N=3 W=2, prompt disks: one record, two slow disk operations",
+        budget: Budget { slow: 2, ..NOTHING },
+        ..TRIO
+    },
+    Scope {
+        name: "trio-rivals",
+        about: "N=3 W=2, prompt disks: two writers with the same grant, one record each, one slow disk operation",
+        writers: &[ONE, RIVAL],
+        budget: Budget { slow: 1, ..NOTHING },
+        ..TRIO
+    },
+    Scope {
+        name: "trio-loss",
+        about: "N=3 W=2, prompt disks: one record, one server is killed, its disk comes back whole, blank or rotten",
+        budget: Budget { kills: 1, losses: 1, ..NOTHING },
+        ..TRIO
+    },
+    Scope {
+        name: "trio-reopen",
+        about: "N=3 W=2, prompt disks: one record, opened and sent again at any time, one kill",
+        writers: &[Script { reopens: 1, ..ONE }],
+        budget: Budget { kills: 1, ..NOTHING },
+        ..TRIO
+    },
+    Scope {
+        name: "trio-cut",
+        about: "N=3 W=2, prompt disks: one record, one power cut of a server",
+        budget: Budget { cuts: 1, ..NOTHING },
+        ..TRIO
+    },
+    Scope {
+        name: "trio",
+        about: "N=3 W=2, prompt disks: two writers, one record each, one server is killed, its disk comes back whole, blank or rotten",
+        writers: &[ONE, RIVAL],
+        budget: Budget { kills: 1, losses: 1, ..NOTHING },
+        ..TRIO
     },
 ];
 

@@ -19,12 +19,12 @@ impl Explorer {
     /// The explorer of a scope, and the state that it starts from. Up to there everything happens in the only order in which
     /// nothing waits.
     pub(super) fn start(scope: Scope, defects: Defects) -> (Explorer, State) {
-        let servers = usize::from(scope.replication);
+        let servers = usize::from(scope.replication + scope.spares);
         let mut names = vec!["master".to_owned()];
         names.extend((0..servers).map(|i| format!("cs{i}")));
         names.extend((0..scope.writers.len()).map(|i| format!("writer {i}")));
         let names: Vec<Address> = names.iter().map(|name| Address::new(name)).collect();
-        let world = World::new(names, Maker { defects, patient: scope.patient });
+        let world = World::new(names, Maker { defects, patient: scope.patient }, scope.prompt);
         let (members, chunk_files) = (Vec::new(), format!("{DIRECTORY}/chunk-"));
         let mut explorer = Explorer { scope, world, members, chunk_files };
         let mut state = State::default();

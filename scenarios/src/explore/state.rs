@@ -2,6 +2,8 @@
 
 use smallvec::SmallVec;
 
+use super::queue::Queue;
+
 /// The master's place among the nodes; servers and then writers follow.
 pub(super) const MASTER: usize = 0;
 
@@ -22,10 +24,12 @@ pub(super) struct Budget {
     pub(super) late: u8,
     /// Long times that pass at the master.
     pub(super) ticks: u8,
+    /// Disk operations that stay under way while other things happen, where disks are prompt otherwise.
+    pub(super) slow: u8,
 }
 
 /// A connection. Each direction is a queue; a broken one still delivers what is under way, or tells of the break.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Conn {
     /// Who dialled.
     pub(super) from: u8,
@@ -35,8 +39,8 @@ pub(super) struct Conn {
     pub(super) from_open: bool,
     pub(super) to_open: bool,
     pub(super) broken: bool,
-    pub(super) down: SmallVec<[u32; 4]>,
-    pub(super) up: SmallVec<[u32; 4]>,
+    pub(super) down: Queue,
+    pub(super) up: Queue,
 }
 
 impl Conn {
@@ -45,7 +49,7 @@ impl Conn {
         100 * (u64::from(self.from) + 1) + u64::from(self.serial)
     }
 
-    pub(super) fn queue(&self, up: bool) -> &SmallVec<[u32; 4]> {
+    pub(super) fn queue(&self, up: bool) -> &Queue {
         if up { &self.up } else { &self.down }
     }
 
@@ -70,7 +74,7 @@ pub(super) struct Late {
 }
 
 /// Everything.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
+#[derive(Debug, PartialEq, Eq, Default)]
 pub(super) struct State {
     pub(super) nodes: SmallVec<[u32; 8]>,
     pub(super) conns: SmallVec<[Conn; 8]>,
@@ -84,6 +88,23 @@ pub(super) struct State {
     pub(super) sealed: Option<(u32, u32)>,
     /// Connections so far: from, to, how many.
     serials: SmallVec<[(u8, u8, u8); 8]>,
+}
+
+/// By memory, not part by part: this is what exploration does most.
+impl Clone for State {
+    fn clone(&self) -> State {
+        let State { nodes, conns, late, left, lost, lost_early, sealed, serials } = self;
+        State {
+            nodes: SmallVec::from_slice(nodes),
+            conns: SmallVec::from_slice(conns),
+            late: SmallVec::from_slice(late),
+            left: *left,
+            lost: *lost,
+            lost_early: *lost_early,
+            sealed: *sealed,
+            serials: SmallVec::from_slice(serials),
+        }
+    }
 }
 
 fn word(bytes: [u8; 4]) -> u32 {
@@ -109,21 +130,21 @@ impl State {
         self.conns.sort_unstable();
         self.late.sort_unstable();
         self.serials.sort_unstable();
-        let Budget { kills, cuts, losses, master, resets, late, ticks } = self.left;
+        let Budget { kills, cuts, losses, master, resets, late, ticks, slow } = self.left;
         into.push(word([kills, cuts, losses, master]));
-        into.push(word([resets, late, ticks, self.lost | self.lost_early << 4]));
+        into.push(word([resets, late, ticks | slow << 4, self.lost | self.lost_early << 4]));
         let (length, crc) = self.sealed.map_or((u32::MAX, 0), |sealed| sealed);
         into.extend([length, crc]);
         let count = |n: usize| n as u8;
         let sizes = [self.nodes.len(), self.conns.len(), self.late.len(), self.serials.len()].map(count);
         into.push(word(sizes));
-        into.extend(&self.nodes);
+        into.extend_from_slice(&self.nodes);
         for conn in &self.conns {
             let flags = u8::from(conn.from_open) | u8::from(conn.to_open) << 1 | u8::from(conn.broken) << 2;
             into.push(word([conn.from, conn.to, conn.serial, flags]));
             into.push(word([count(conn.down.len()), count(conn.up.len()), 0, 0]));
-            into.extend(&conn.down);
-            into.extend(&conn.up);
+            into.extend_from_slice(&conn.down);
+            into.extend_from_slice(&conn.up);
         }
         for late in &self.late {
             into.extend([word([late.from, late.to, u8::from(late.up), 0]), late.message]);
@@ -135,8 +156,9 @@ impl State {
         let mut words = Words(words.iter());
         let [kills, cuts, losses, master] = words.bytes();
         let [resets, late, ticks, losses_so_far] = words.bytes();
+        let (ticks, slow) = (ticks & 15, ticks >> 4);
         let (lost, lost_early) = (losses_so_far & 15, losses_so_far >> 4);
-        let left = Budget { kills, cuts, losses, master, resets, late, ticks };
+        let left = Budget { kills, cuts, losses, master, resets, late, ticks, slow };
         let sealed = (words.next(), words.next());
         let sealed = (sealed.0 != u32::MAX).then_some(sealed);
         let [nodes, conns, late, serials] = words.bytes();
@@ -145,8 +167,12 @@ impl State {
             .map(|_| {
                 let [from, to, serial, flags] = words.bytes();
                 let [down, up, ..] = words.bytes();
-                let down = (0..down).map(|_| words.next()).collect();
-                let up = (0..up).map(|_| words.next()).collect();
+                let mut queue = |count: u8| {
+                    let mut queue = Queue::default();
+                    (0..count).for_each(|_| queue.push(words.next()));
+                    queue
+                };
+                let (down, up) = (queue(down), queue(up));
                 let (from_open, to_open, broken) = (flags & 1 != 0, flags & 2 != 0, flags & 4 != 0);
                 Conn { from, to, serial, from_open, to_open, broken, down, up }
             })
@@ -196,8 +222,8 @@ impl State {
             from_open: true,
             to_open: !refused,
             broken: refused,
-            down: SmallVec::new(),
-            up: SmallVec::new(),
+            down: Queue::default(),
+            up: Queue::default(),
         });
         self.conns.len() - 1
     }

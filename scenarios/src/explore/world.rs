@@ -32,6 +32,8 @@ pub(super) struct Done {
     pub(super) sends: Vec<(u32, u32)>,
     pub(super) closes: Vec<u32>,
     pub(super) fault: Option<Arc<str>>,
+    /// Operations that a prompt disk carried out.
+    pub(super) operations: u8,
 }
 
 /// A variant of a node's death or return.
@@ -52,8 +54,9 @@ struct Tables {
     node_numbers: HashMap<u128, u32, Direct>,
     messages: Vec<Message>,
     message_numbers: HashMap<u128, u32, Direct>,
-    done: HashMap<(u32, Local), Done, Direct>,
+    done: HashMap<(u32, Local, u8), Done, Direct>,
     deaths: HashMap<(u32, bool), Arc<[Variant]>, Direct>,
+    deaths_within: HashMap<(u32, Local, bool), Arc<[Variant]>, Direct>,
     returns: HashMap<(u32, u32), Arc<[Variant]>, Direct>,
 }
 
@@ -61,12 +64,14 @@ struct Tables {
 pub(super) struct World {
     pub(super) names: Vec<Address>,
     pub(super) maker: Maker,
+    /// Whether disks are prompt.
+    prompt: bool,
     tables: Tables,
 }
 
 impl World {
-    pub(super) fn new(names: Vec<Address>, maker: Maker) -> World {
-        World { names, maker, tables: Tables::default() }
+    pub(super) fn new(names: Vec<Address>, maker: Maker, prompt: bool) -> World {
+        World { names, maker, prompt, tables: Tables::default() }
     }
 
     /// Different node states and messages.
@@ -134,15 +139,25 @@ impl World {
         }
         let closes = reaction.closes.iter().map(|peer| self.number_of(peer)).collect();
         let fault = reaction.fault.map(Arc::from);
-        Done { node: self.intern(node), sends, closes, fault }
+        Done { node: self.intern(node), sends, closes, fault, operations: 0 }
     }
 
-    /// What a node does when something happens to it.
-    pub(super) fn happen(&mut self, node: u32, local: Local) -> Done {
-        if let Some(done) = self.tables.done.get(&(node, local)) {
+    /// What a node does when something happens to it. On a prompt disk the operation `slow`, counted from 1, stays under way.
+    pub(super) fn happen(&mut self, node: u32, local: Local, slow: u8) -> Done {
+        if let Some(done) = self.tables.done.get(&(node, local, slow)) {
             return done.clone();
         }
-        let happening = match local {
+        let happening = self.happening(local);
+        let mut next = Node::clone(self.node(node));
+        let (reaction, operations) =
+            if self.prompt { next.happen_promptly(happening, slow) } else { (next.happen(happening), 0) };
+        let done = Done { operations, ..self.done(next, reaction) };
+        self.tables.done.insert((node, local, slow), done.clone());
+        done
+    }
+
+    fn happening(&self, local: Local) -> Happening {
+        match local {
             Local::Message { peer, message } => {
                 Happening::Message(self.peer(peer), self.message(message).clone())
             }
@@ -151,12 +166,22 @@ impl World {
             Local::Wake => Happening::Wake,
             Local::Tick => Happening::Tick,
             Local::Act(act) => Happening::Act(act),
-        };
-        let mut next = Node::clone(self.node(node));
-        let reaction = next.happen(happening);
-        let done = self.done(next, reaction);
-        self.tables.done.insert((node, local), done.clone());
-        done
+        }
+    }
+
+    /// The ways in which a node's process can die while its prompt disk carries out what follows from something.
+    pub(super) fn deaths_within(&mut self, node: u32, local: Local, power: bool) -> Arc<[Variant]> {
+        if let Some(deaths) = self.tables.deaths_within.get(&(node, local, power)) {
+            return deaths.clone();
+        }
+        let mut variants = Vec::new();
+        for (name, left, reaction) in Node::clone(self.node(node)).deaths_within(self.happening(local), power)
+        {
+            self.add_variant(&mut variants, &name, left, reaction, (false, None));
+        }
+        let variants: Arc<[Variant]> = variants.into();
+        self.tables.deaths_within.insert((node, local, power), variants.clone());
+        variants
     }
 
     /// The ways in which a node's process can die.
@@ -216,7 +241,10 @@ impl World {
         (loss, died): (bool, Option<bool>),
     ) {
         let done = self.done(node, reaction);
-        let same = |other: &Variant| other.done.node == done.node && (other.loss, other.died) == (loss, died);
+        let same = |other: &Variant| {
+            (other.done.node, &other.done.sends, &other.done.closes) == (done.node, &done.sends, &done.closes)
+                && (other.loss, other.died) == (loss, died)
+        };
         if !variants.iter().any(same) {
             variants.push(Variant { name: name.into(), done, loss, died });
         }

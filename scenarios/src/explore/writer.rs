@@ -34,7 +34,7 @@ enum Stage {
     Asking,
     /// Has the grant.
     Ready,
-    Streaming,
+    /// Asked for the seal.
     Sealing,
     Sealed(SealedChunk),
 }
@@ -46,6 +46,7 @@ pub(super) struct Writer {
     pub(super) number: u8,
     records: u8,
     stage: Stage,
+    started: bool,
     upload: UploadId,
     pub(super) grant: Option<Arc<Grant>>,
     /// Bytes that it was told are committed.
@@ -53,6 +54,7 @@ pub(super) struct Writer {
     resends: u8,
     reopens: u8,
     seals: bool,
+    backwards: bool,
 }
 
 /// The byte that a writer's record consists of.
@@ -72,13 +74,27 @@ pub(super) struct Script {
     pub(super) resends: u8,
     pub(super) reopens: u8,
     pub(super) seals: bool,
+    /// Sends its last record first, as if the others had been lost on the way.
+    pub(super) backwards: bool,
 }
 
 impl Writer {
     pub(super) fn new(number: u8, script: Script) -> Writer {
-        let Script { records, resends, reopens, seals } = script;
+        let Script { records, resends, reopens, seals, backwards } = script;
         let (stage, upload, grant) = (Stage::Asking, UploadId(0), None);
-        Writer { number, records, stage, upload, grant, acked: 0, resends, reopens, seals }
+        Writer {
+            number,
+            records,
+            stage,
+            started: false,
+            upload,
+            grant,
+            acked: 0,
+            resends,
+            reopens,
+            seals,
+            backwards,
+        }
     }
 
     fn ask(&self, request: u64, body: MasterRequest) -> (Peer, Message) {
@@ -104,15 +120,15 @@ impl Writer {
         self.stage = Stage::Ready;
     }
 
-    /// What it could do now, apart from asking for the seal again.
+    /// What it could do now, apart from asking for the seal again. It may stream after it asked for the seal and was answered:
+    /// what it sends arrives at once, and stands for what it sent before and what travelled for long.
     pub(super) fn acts(&self) -> impl Iterator<Item = Act> {
-        let streaming = self.stage == Stage::Streaming;
-        let open = self.acked < self.end();
+        let granted = self.stage != Stage::Asking;
         [
-            (self.stage == Stage::Ready, Act::Start),
-            (streaming && self.resends > 0 && open, Act::Resend),
-            (streaming && self.reopens > 0 && open, Act::Reopen),
-            (streaming && self.seals, Act::Seal),
+            (granted && !self.started, Act::Start),
+            (self.started && self.resends > 0, Act::Resend),
+            (self.started && self.reopens > 0, Act::Reopen),
+            (self.stage == Stage::Ready && self.seals, Act::Seal),
         ]
         .into_iter()
         .filter_map(|(can, act)| can.then_some(act))
@@ -121,10 +137,6 @@ impl Writer {
     /// Whether it waits for an answer of the master.
     pub(super) fn is_sealing(&self) -> bool {
         self.stage == Stage::Sealing
-    }
-
-    fn end(&self) -> u64 {
-        u64::from(self.records) * RECORD
     }
 
     /// What it was told the chunk was sealed as.
@@ -140,16 +152,16 @@ impl Writer {
         let Some(grant) = self.grant.clone() else { return Vec::new() };
         match act {
             Act::Start => {
-                self.stage = Stage::Streaming;
-                self.stream(&grant, true, 0)
+                self.started = true;
+                self.stream(&grant, true)
             }
             Act::Resend => {
                 self.resends -= 1;
-                self.stream(&grant, false, self.acked)
+                self.stream(&grant, false)
             }
             Act::Reopen => {
                 self.reopens -= 1;
-                self.stream(&grant, true, 0)
+                self.stream(&grant, true)
             }
             Act::Seal => {
                 self.stage = Stage::Sealing;
@@ -159,7 +171,8 @@ impl Writer {
         }
     }
 
-    fn stream(&self, grant: &Grant, open: bool, from: u64) -> Vec<(Peer, Message)> {
+    /// It is told at once what is committed, but acts as if it had not heard: its answers may be on the way.
+    fn stream(&self, grant: &Grant, open: bool) -> Vec<(Peer, Message)> {
         let to = Peer::Dial(grant.addresses[0].clone());
         let writer = WriterId(u64::from(self.number) + 1);
         let mut sends = Vec::new();
@@ -167,14 +180,18 @@ impl Writer {
             sends
                 .push((to.clone(), AppendMessage::Open { grant: grant.clone(), position: 0, writer }.into()));
         }
-        for record in from / RECORD + 1..=u64::from(self.records) {
+        let mut records: Vec<u64> = (1..=u64::from(self.records)).collect();
+        if self.backwards {
+            records.reverse();
+        }
+        for record in records {
             let bytes = Bytes::from(vec![byte(self.number, record); RECORD as usize]);
             let message = AppendMessage::Data {
                 chunk: grant.chunk,
                 version: grant.version,
                 writer,
                 record,
-                committed: self.acked,
+                committed: 0,
                 payload: Payload::new((record - 1) * RECORD, bytes),
             };
             sends.push((to.clone(), message.into()));
