@@ -2,7 +2,8 @@
 
 use alloc::vec::Vec;
 use bincode::config;
-use bincode::error::DecodeError as Inner;
+use bincode::enc::write::Writer;
+use bincode::error::{DecodeError as Inner, EncodeError};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -25,7 +26,24 @@ pub enum DecodeError {
 
 /// Encodes a record: little-endian, fixed-width integers, lengths as u64 (bincode 1.x).
 pub fn encode<T: Serialize + ?Sized>(value: &T) -> Vec<u8> {
-    bincode::serde::encode_to_vec(value, config::legacy()).expect("records contain only encodable types")
+    // Most records are short: grown from nothing, they would be moved several times.
+    let mut record = Record(Vec::with_capacity(USUAL_BYTES));
+    bincode::serde::encode_into_writer(value, &mut record, config::legacy())
+        .expect("records contain only encodable types");
+    record.0
+}
+
+/// Room for most records.
+const USUAL_BYTES: usize = 128;
+
+/// A record being written.
+struct Record(Vec<u8>);
+
+impl Writer for Record {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
+        self.0.extend_from_slice(bytes);
+        Ok(())
+    }
 }
 
 /// Decodes a record of at most `LIMIT` bytes. No allocation exceeds `LIMIT`.

@@ -1,6 +1,5 @@
 //! Identifiers: one newtype for each kind, so that none can stand for another.
 
-use alloc::string::String;
 use alloc::sync::Arc;
 use core::fmt;
 use serde::{Deserialize, Serialize};
@@ -165,27 +164,33 @@ impl ChunkUuid {
 
     /// Reads the hyphenated form.
     pub fn parse(text: &str) -> Option<ChunkUuid> {
-        let hyphens = text.len() == 36 && [8, 13, 18, 23].iter().all(|&at| text.as_bytes()[at] == b'-');
-        let digits: String = text.chars().filter(|c| *c != '-').collect();
-        if !hyphens || digits.len() != 32 || !digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
+        if text.len() != 36 {
             return None;
         }
-        u128::from_str_radix(&digits, 16).ok().map(ChunkUuid)
+        let mut value = 0;
+        for (at, byte) in text.bytes().enumerate() {
+            let digit = match (matches!(at, 8 | 13 | 18 | 23), byte) {
+                (true, b'-') => continue,
+                (false, b'0'..=b'9') => byte - b'0',
+                (false, b'a'..=b'f') => byte - b'a' + 10,
+                _ => return None,
+            };
+            value = value << 4 | u128::from(digit);
+        }
+        Some(ChunkUuid(value))
     }
 }
 
 impl fmt::Display for ChunkUuid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let v = self.0;
-        write!(
-            f,
-            "{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
-            v >> 96,
-            v >> 80 & 0xffff,
-            v >> 64 & 0xffff,
-            v >> 48 & 0xffff,
-            v & 0xffff_ffff_ffff
-        )
+        // Written out, since every path on a chunkserver's disks has one.
+        let mut text = [b'-'; 36];
+        let mut rest = self.0;
+        for at in (0..36).rev().filter(|at| !matches!(at, 8 | 13 | 18 | 23)) {
+            text[at] = b"0123456789abcdef"[(rest & 0xf) as usize];
+            rest >>= 4;
+        }
+        f.write_str(core::str::from_utf8(&text).map_err(|_| fmt::Error)?)
     }
 }
 
@@ -203,6 +208,21 @@ mod tests {
             prop_assert_eq!(read.parts(), Some((ClusterId(cluster), ChunkId(chunk))));
             prop_assert_eq!(&uuid.to_string()[14..15], "8");
             prop_assert!(matches!(&uuid.to_string()[19..20], "8" | "9" | "a" | "b"));
+        }
+
+        #[test]
+        fn only_what_is_printed_is_read(value in proptest::num::u128::ANY, at in 0_usize..36, other in 0_u8..128) {
+            let text = ChunkUuid(value).to_string();
+            let digits = alloc::format!("{value:032x}");
+            let parts = [&digits[..8], &digits[8..12], &digits[12..16], &digits[16..20], &digits[20..]];
+            prop_assert_eq!(&text, &parts.join("-"));
+            prop_assert_eq!(ChunkUuid::parse(&text), Some(ChunkUuid(value)));
+            let mut changed = text.clone().into_bytes();
+            changed[at] = other;
+            let changed = alloc::string::String::from_utf8(changed).unwrap();
+            let same = ChunkUuid::parse(&changed).is_none_or(|read| read.to_string() == changed);
+            prop_assert!(same, "{changed}");
+            prop_assert_eq!(ChunkUuid::parse(&text[1..]), None);
         }
 
         #[test]

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use cairn_core::defect::Defects;
-use cairn_core::id::{ChunkId, ChunkUuid};
+use cairn_core::id::{ChunkId, ChunkUuid, ClusterId};
 use cairn_core::master::Master;
 use cairn_core::message::{Grant, Identity, MasterReply, Message};
 use cairn_core::time::{Span, Time};
@@ -288,6 +288,11 @@ pub fn server_name(i: usize) -> String {
 /// The name of client `i`.
 pub fn client_name(i: usize) -> String {
     format!("client{i}")
+}
+
+/// Where a chunk's bytes lie on a volume.
+pub fn chunk_path(cluster: ClusterId, chunk: ChunkId) -> String {
+    format!("chunks/{:02x}/chunk-{}", chunk.0 & 0xff, ChunkUuid::new(cluster, chunk))
 }
 
 /// Whether a path on a volume is a chunk's bytes in their place, neither sidecar nor staged nor in quarantine.

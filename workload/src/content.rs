@@ -21,10 +21,10 @@ impl Content {
         if offset >= end {
             return Bytes::new();
         }
-        let mut out = Vec::with_capacity((end - offset) as usize + 16);
         let first = offset / 8;
-        for word in first..end.div_ceil(8) {
-            out.extend_from_slice(&self.word(word).to_le_bytes());
+        let mut out = vec![0; (end.div_ceil(8) - first) as usize * 8];
+        for (index, place) in (first..).zip(out.chunks_exact_mut(8)) {
+            place.copy_from_slice(&self.word(index).to_le_bytes());
         }
         let skip = (offset - first * 8) as usize;
         Bytes::from(out).slice(skip..skip + (end - offset) as usize)

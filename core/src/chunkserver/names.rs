@@ -28,12 +28,15 @@ pub(super) fn dir(volume: u16, chunk: ChunkId) -> DiskPath {
 
 /// A chunk's bytes.
 pub(super) fn data(volume: u16, cluster: ClusterId, chunk: ChunkId) -> DiskPath {
-    DiskPath::new(volume, &format!("{}/{}", dir_name(chunk), file_name(cluster, chunk)))
+    DiskPath::new(volume, &format!("chunks/{:02x}/chunk-{}", chunk.0 & 0xff, ChunkUuid::new(cluster, chunk)))
 }
 
 /// A sealed chunk's sidecar.
 pub(super) fn meta(volume: u16, cluster: ClusterId, chunk: ChunkId) -> DiskPath {
-    DiskPath::new(volume, &format!("{}/{}.meta", dir_name(chunk), file_name(cluster, chunk)))
+    DiskPath::new(
+        volume,
+        &format!("chunks/{:02x}/chunk-{}.meta", chunk.0 & 0xff, ChunkUuid::new(cluster, chunk)),
+    )
 }
 
 /// Bytes of a copy under way.

@@ -98,7 +98,18 @@ impl World {
 
     /// A file's bytes as processes see them.
     pub fn read_file(&self, name: &str, volume: u16, path: &str) -> Option<Vec<u8>> {
-        self.lock().volume(name, volume).cached(path)
+        self.with_file(name, volume, path, <[u8]>::to_vec)
+    }
+
+    /// Looks at a file's bytes as processes see them, without a copy. `look` must leave the world alone.
+    pub fn with_file<R>(
+        &self,
+        name: &str,
+        volume: u16,
+        path: &str,
+        look: impl FnOnce(&[u8]) -> R,
+    ) -> Option<R> {
+        self.lock().volume(name, volume).with_cached(path, look)
     }
 
     /// What the harshest power cut now would leave of a file.

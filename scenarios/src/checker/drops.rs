@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use cairn_core::id::ChunkId;
 use cairn_core::message::{FromServer, Message};
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, chunk_path};
 use crate::violation::Violations;
 
 const NAME: &str = "drops";
@@ -26,22 +26,25 @@ pub fn watch(cluster: &Cluster, violations: &Violations) {
 fn check(cluster: &Cluster, chunk: ChunkId) -> Result<(), String> {
     let sealed = cluster.master(|master| {
         let entry = master.catalog().chunk(chunk)?;
-        Some((entry.sealed(chunk)?, entry.goal))
+        Some((entry.sealed(chunk)?, entry.goal, master.catalog().cluster()))
     });
     // The chunks of no file go altogether.
-    let Some(Some((sealed, goal))) = sealed else { return Ok(()) };
+    let Some(Some((sealed, goal, id))) = sealed else { return Ok(()) };
     if sealed.length == 0 {
         return Ok(());
     }
-    let harmed: BTreeSet<String> = cluster.world.damage_injected().into_iter().map(|d| d.node).collect();
+    let path = chunk_path(id, chunk);
+    let is_whole = |bytes: &[u8]| bytes.len() as u64 == sealed.length && crc32fast::hash(bytes) == sealed.crc;
     let is_good = |server: &String| {
-        cluster.chunk_files(server).into_iter().any(|(volume, path, length, found)| {
-            let bytes = || cluster.world.read_file(server, volume, &path).unwrap_or_default();
-            found == chunk && length == sealed.length && crc32fast::hash(&bytes()) == sealed.crc
-        })
+        (0..cluster.volumes(server))
+            .any(|volume| cluster.world.with_file(server, volume, &path, is_whole) == Some(true))
     };
     let servers = cluster.server_names();
     let good = servers.iter().filter(|server| is_good(server)).count();
+    if good >= usize::from(goal) {
+        return Ok(());
+    }
+    let harmed: BTreeSet<String> = cluster.world.damage_injected().into_iter().map(|d| d.node).collect();
     let excused = servers.iter().filter(|server| harmed.contains(*server)).count();
     if good + excused >= usize::from(goal) {
         return Ok(());

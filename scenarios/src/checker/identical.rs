@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use cairn_core::chunkserver::Chunkserver;
-use cairn_core::id::{ChunkId, ChunkUuid};
+use cairn_core::id::ChunkId;
 use cairn_core::message::{ReplicaState, SealedChunk};
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, chunk_path};
 use crate::violation::Violations;
 
 const NAME: &str = "identical";
@@ -31,13 +31,12 @@ pub fn check(cluster: &Cluster, violations: &Violations) {
         let Some(id) = cluster.master(|master| master.catalog().cluster()) else { return };
         for (chunk, version, volume) in replicas {
             let Some(sealed) = sealed.get(&chunk).filter(|s| s.version == version) else { continue };
-            let name = ChunkUuid::new(id, chunk);
-            let path = format!("chunks/{:02x}/chunk-{name}", chunk.0 & 0xff);
+            let path = chunk_path(id, chunk);
             if harmed.iter().any(|d| d.node == server && d.volume == volume && d.path.starts_with(&path)) {
                 continue;
             }
-            let bytes = cluster.world.read_file(&server, volume, &path);
-            let found = bytes.map(|bytes| (bytes.len() as u64, crc32fast::hash(&bytes)));
+            let of = |bytes: &[u8]| (bytes.len() as u64, crc32fast::hash(bytes));
+            let found = cluster.world.with_file(&server, volume, &path, of);
             if found != Some((sealed.length, sealed.crc)) {
                 violations.add(
                     NAME,

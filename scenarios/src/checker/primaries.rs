@@ -37,11 +37,12 @@ struct Memory {
 }
 
 impl Memory {
-    fn server(&mut self, name: &str) -> &mut Server {
+    /// What is known of a server, and what was granted.
+    fn server(&mut self, name: &str) -> (&mut Server, &BTreeMap<ChunkId, Grant>) {
         if !self.servers.contains_key(name) {
             self.servers.insert(name.to_owned(), Server::default());
         }
-        self.servers.get_mut(name).expect("it was just put in")
+        (self.servers.get_mut(name).expect("it was just put in"), &self.grants)
     }
 }
 
@@ -59,18 +60,18 @@ pub fn watch(cluster: &Cluster, violations: &Violations) {
         }
         Message::FromServer(FromServer::Register { process, .. }) => {
             let mut memory = lock(&seen);
-            let server = memory.server(from);
+            let (server, _) = memory.server(from);
             if server.processes.insert(*process) {
                 let open = std::mem::take(&mut server.open);
                 server.closed.extend(open);
             }
         }
         Message::FromServer(FromServer::Heartbeat { sequence, .. }) => {
-            lock(&seen).server(from).heartbeats.insert(*sequence, now);
+            lock(&seen).server(from).0.heartbeats.insert(*sequence, now);
         }
         Message::ToServer(ToServer::HeartbeatAck { sequence, lease_ms }) => {
             let mut memory = lock(&seen);
-            let server = memory.server(to);
+            let (server, _) = memory.server(to);
             if let Some(at) = server.heartbeats.remove(sequence) {
                 server.lease = server.lease.max(at + Span::from_ms(*lease_ms));
             }
@@ -91,11 +92,9 @@ pub fn watch(cluster: &Cluster, violations: &Violations) {
 
 fn look(memory: &mut Memory, now: Time, name: &str, machine: &Chunkserver, found: &Violations) {
     let own = machine.server();
+    let (server, grants) = memory.server(name);
     for replica in machine.open_replicas() {
         let chunk = replica.chunk;
-        let is_primary =
-            memory.grants.get(&chunk).is_some_and(|g| g.members.first().is_some_and(|m| m.server == own));
-        let server = memory.server(name);
         if replica.state == ReplicaState::Open && server.open.insert(chunk) && server.closed.contains(&chunk)
         {
             found.add(NAME, format!("{name} goes on with {chunk} {} after a restart", replica.version));
@@ -103,7 +102,9 @@ fn look(memory: &mut Memory, now: Time, name: &str, machine: &Chunkserver, found
         let known = server.committed.entry(chunk).or_default();
         if replica.committed > *known {
             *known = replica.committed;
-            if is_primary && now > server.lease {
+            let is_primary =
+                || grants.get(&chunk).is_some_and(|g| g.members.first().is_some_and(|m| m.server == own));
+            if now > server.lease && is_primary() {
                 found.add(
                     NAME,
                     format!(

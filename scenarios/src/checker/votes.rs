@@ -4,14 +4,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use cairn_core::chunkserver::Chunkserver;
-use cairn_core::id::{ChunkId, ChunkUuid, ChunkVersion, Durability, ProcessId, VolumeId};
+use cairn_core::id::{ChunkId, ChunkVersion, Durability, ProcessId, VolumeId};
 use cairn_core::message::{
     AppendMessage, FromServer, Grant, MasterReply, Message, ReplicaState, ToServer, Vote,
 };
 use cairn_core::time::{Span, Time};
 use runtime_sim::{Damage, DamageKind};
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, chunk_path};
 use crate::violation::Violations;
 
 const NAME: &str = "votes";
@@ -156,8 +156,7 @@ fn taken_back(cluster: &Cluster, server: &str, memory: &Memory) -> Vec<(ChunkId,
 }
 
 fn on_disk(cluster: &Cluster, server: &str, grant: &Grant, end: u64) -> bool {
-    let name = ChunkUuid::new(grant.cluster, grant.chunk);
-    let path = format!("chunks/{:02x}/chunk-{name}", grant.chunk.0 & 0xff);
+    let path = chunk_path(grant.cluster, grant.chunk);
     let start = end.saturating_sub(TAIL_BYTES);
     let length = (end - start) as usize;
     let there = |volume| {

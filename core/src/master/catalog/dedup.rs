@@ -11,7 +11,6 @@ use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use core::hash::{Hash, Hasher};
 
-use crate::codec;
 use crate::error::MasterError;
 use crate::id::{ClientId, RequestId};
 use crate::message::MasterReply;
@@ -81,7 +80,7 @@ impl Hash for Dedup {
         for (client, window) in &self.clients {
             (client, window.floor).hash(state);
             for (request, outcome) in &window.outcomes {
-                (request, codec::encode(outcome)).hash(state);
+                (request, outcome).hash(state);
             }
         }
     }

@@ -5,7 +5,7 @@ use core::hash::Hasher;
 /// An odd multiplier with well mixed bits (2^64 divided by the golden ratio).
 const MULTIPLIER: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// Mixes eight bytes at a time; the length of each write counts too.
+/// Mixes a number, or eight bytes, at a time; the length of a string of bytes counts too.
 #[derive(Clone, Debug, Default, Hash)]
 pub(super) struct Digest(u64);
 
@@ -23,6 +23,27 @@ impl Hasher for Digest {
             self.mix(u64::from_le_bytes(word));
         }
         self.mix(bytes.len() as u64);
+    }
+
+    // Numbers by their values, whatever a machine's order of bytes.
+    fn write_u8(&mut self, n: u8) {
+        self.mix(n.into());
+    }
+
+    fn write_u16(&mut self, n: u16) {
+        self.mix(n.into());
+    }
+
+    fn write_u32(&mut self, n: u32) {
+        self.mix(n.into());
+    }
+
+    fn write_u64(&mut self, n: u64) {
+        self.mix(n);
+    }
+
+    fn write_usize(&mut self, n: usize) {
+        self.mix(n as u64);
     }
 
     fn finish(&self) -> u64 {
