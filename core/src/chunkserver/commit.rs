@@ -13,9 +13,11 @@ use super::Chunkserver;
 use super::journal::{self, Record, Waiter};
 use super::names;
 use super::out::Then;
+use super::replica::Replica;
 use super::script::Script;
 use crate::defect::Defect;
 use crate::disk::{DiskError, DiskRequest, DiskResult};
+use crate::id::ChunkId;
 use crate::machine::Level;
 use crate::reached;
 
@@ -114,7 +116,10 @@ impl Chunkserver {
     /// All that the volume's journal must say now.
     fn journal_snapshot(&self, index: u16) -> Vec<Record> {
         let mut records = Vec::new();
-        for (chunk, replica) in self.replicas.iter().filter(|(_, r)| r.volume == index) {
+        let replacing = self.jobs.replacing();
+        let kept =
+            |(chunk, replica): &(&ChunkId, &Replica)| replica.volume == index && !replacing.contains(*chunk);
+        for (chunk, replica) in self.replicas.iter().filter(kept) {
             records.extend(replica.snapshot(*chunk));
             if self.setup.defects.has(Defect::RewriteForgetsReady) {
                 records.retain(|record| !matches!(record, Record::Ready { .. }));

@@ -1,9 +1,10 @@
 //! Copying a sealed chunk from other servers (PROTOCOL rule 16).
 //!
 //! The copy is made in `staging/`: pulled, compared with the sealed checksum, synced, read back. Only then is an old
-//! replica moved to the quarantine, and that is durable before the new data file takes its name, which is durable before
-//! the sidecar takes its own. So a sidecar never stands beside bytes that it does not describe: after a crash there is
-//! the old replica, or none (a data file without sidecar promised nothing), or the whole new one.
+//! replica moved to the quarantine, and only when that is durable does the journal forget it; both before the new data
+//! file takes its name, which is durable before the sidecar takes its own. So neither a sidecar nor the journal's note of
+//! damage ever stands beside bytes that it does not describe: after a crash there is the old replica, or none (a data
+//! file without sidecar promised nothing), or the whole new one.
 
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -12,6 +13,7 @@ use bytes::Bytes;
 use super::Chunkserver;
 use super::flush::Kept;
 use super::job::{Event, Job, Phase, data_of};
+use super::journal::{Record, Waiter};
 use super::names;
 use super::pull::{Pull, read_step};
 use super::script::Script;
@@ -85,6 +87,7 @@ impl Chunkserver {
             (Phase::Pulling, _) => self.copy_pulled(job),
             (Phase::ReadingBack { offset }, Event::Disk { result }) => self.read_back(job, offset, result),
             (Phase::Quieting, _) => self.adopt_copy(job),
+            (Phase::Forgetting, Event::Journalled) => self.name_copy(job),
             (Phase::Cleaning, _) => self.copy_script(job, None),
             (_, Event::Disk { result }) => self.copy_script(job, Some(result)),
             _ => Some(job),
@@ -98,6 +101,7 @@ impl Chunkserver {
                 Phase::Preparing => self.pull_copy(job),
                 Phase::Syncing => self.next_read_back(job, 0),
                 Phase::Logging => self.copy_is_whole(job),
+                Phase::Clearing => Some(self.forget_replaced(job)),
                 Phase::Cleaning => None,
                 _ => self.finish_copy(&job),
             },
@@ -193,7 +197,7 @@ impl Chunkserver {
 
     fn adopt_copy(&mut self, mut job: Job) -> Option<Job> {
         let ToServer::Copy { sealed, .. } = job.order else { return None };
-        let (volume, cluster, chunk) = (job.volume, self.cluster, sealed.chunk);
+        let chunk = sealed.chunk;
         let old = self.replicas.get_mut(&chunk).map(|replica| {
             // Reads of the old files that are still under way must not be taken for the new ones.
             replica.state = ReplicaState::Damaged;
@@ -207,6 +211,21 @@ impl Chunkserver {
                 job.script.append(quarantine);
             }
         }
+        job.phase = Phase::Clearing;
+        self.copy_script(job, None)
+    }
+
+    /// Earlier, a crash would bring back a damaged replica as a sound one; later, the note of damage would condemn the new
+    /// one. A note may be there even if no replica is: a drop does not wait for the journal.
+    fn forget_replaced(&mut self, mut job: Job) -> Job {
+        job.phase = Phase::Forgetting;
+        let (chunk, waiter) = (job.chunk, Waiter::Job { chunk: job.chunk, job: job.id });
+        self.log(job.volume, alloc::vec![Record::Forget { chunk }], waiter, true);
+        job
+    }
+
+    fn name_copy(&mut self, mut job: Job) -> Option<Job> {
+        let (volume, cluster, chunk) = (job.volume, self.cluster, job.chunk);
         job.script.step(DiskRequest::MakeDir(names::dir(volume, chunk)));
         job.script.step(DiskRequest::SyncDir(DiskPath::new(volume, "chunks")));
         let (from, to) = (names::staged_data(volume, cluster, chunk), names::data(volume, cluster, chunk));
@@ -236,7 +255,7 @@ impl Chunkserver {
     fn copy_failed(&mut self, mut job: Job, error: String) -> Option<Job> {
         let ToServer::Copy { sealed, .. } = job.order else { return None };
         self.out.note(Level::Warn, format!("{} could not be copied: {error}", sealed.chunk));
-        if job.phase == Phase::Finishing {
+        if matches!(job.phase, Phase::Clearing | Phase::Finishing) {
             self.tell_changed(sealed.chunk);
         }
         self.copy_done(&sealed, Some(error));

@@ -3,7 +3,7 @@
 //! A job is its order, a phase, and a script of disk steps. When the volume fails under it, the order is simply looked at
 //! again: it then finds the volume or the replica unusable and answers accordingly.
 
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 
 use super::Chunkserver;
@@ -35,6 +35,10 @@ pub(super) enum Phase {
     ReadingBack { offset: u64 },
     /// Steps before the pull.
     Preparing,
+    /// What a copy replaces is being moved to the quarantine,
+    Clearing,
+    /// forgotten by the journal.
+    Forgetting,
     /// Steps after which the order is carried out.
     Finishing,
     /// What a failed copy left in staging is being removed.
@@ -108,6 +112,12 @@ impl Jobs {
             _ => 0,
         });
         lengths.fold(0, u64::saturating_add)
+    }
+
+    /// Chunks whose copy is taking its names: the replica before it is gone from the disk and from the journal.
+    pub(super) fn replacing(&self) -> BTreeSet<ChunkId> {
+        let copies = self.iter().filter(|job| matches!(job.order, ToServer::Copy { .. }));
+        copies.filter(|job| job.phase == Phase::Finishing).map(|job| job.chunk).collect()
     }
 
     pub(super) fn job_mut(&mut self, chunk: ChunkId) -> Option<&mut Job> {

@@ -204,6 +204,9 @@ impl Chunkserver {
         let ToServer::Seal { sealed, .. } = job.order else { return None };
         let kept = if job.lazy { Kept::Cached } else { Kept::Durable };
         self.become_sealed(job.volume, &sealed, job.table.clone(), kept);
+        // The sidecar already overrules what the journal says about the unsealed replica.
+        let forget = alloc::vec![Record::Forget { chunk: sealed.chunk }];
+        self.log(job.volume, forget, Waiter::Nobody, false);
         None
     }
 
@@ -219,12 +222,9 @@ impl Chunkserver {
         let generation = self.next_generation();
         self.volume_mut(volume).dirs.insert(chunk.0 as u8);
         self.open.remove(&chunk);
-        let old = self.replicas.insert(chunk, Replica::sealed(volume, generation, sealed, kept));
+        self.replicas.insert(chunk, Replica::sealed(volume, generation, sealed, kept));
         self.flush_later(chunk);
         self.tables.put(chunk, table);
-        // The sidecar already overrules what the journal says about the unsealed replica, but not a note of damage.
-        let sync = old.is_some_and(|r| r.state == ReplicaState::Damaged);
-        self.log(volume, alloc::vec![Record::Forget { chunk }], Waiter::Nobody, sync);
         self.tell_changed(chunk);
     }
 

@@ -184,11 +184,12 @@ impl Chunkserver {
             let replica = match unsealed {
                 Some(unsealed) if !is_sealed(&found, Some(&unsealed)) => {
                     let broken = r.broken.get(&chunk);
-                    if let Some(why) = broken {
+                    let known = marked == Some(unsealed.grant.version);
+                    if let Some(why) = broken.filter(|_| !known) {
                         let text = format!("volume {index}: {chunk} does not keep its promise: {why}");
                         self.out.note(Level::Alarm, text);
                     }
-                    let damaged = broken.is_some() || marked == Some(unsealed.grant.version);
+                    let damaged = broken.is_some() || known;
                     self.fenced_by_restart(index, unsealed, damaged)
                 }
                 _ => {

@@ -94,7 +94,7 @@ impl Chunkserver {
     }
 
     /// What this server's promises on a volume hang on now.
-    pub(super) fn incarnation(&self, index: u16) -> Incarnation {
+    pub fn incarnation(&self, index: u16) -> Incarnation {
         Incarnation {
             volume: self.volume(index).identity.volume,
             boot: self.setup.boot,

@@ -174,7 +174,7 @@ impl Master {
                     .replicas(chunk, expected)
                     .iter()
                     .filter(|(quality, r)| *quality == Quality::Good && r.server != drop.server)
-                    .filter(|(_, r)| self.servers.by_id(r.server).is_some_and(|s| s.is_usable()))
+                    .filter(|(_, r)| r.is_confirmed() && self.servers.vouches(r.server))
                     .map(|(_, r)| r.server)
                     .collect();
                 others.len() >= usize::from(goal) || self.defects.has(Defect::DropBeforeReplaced)

@@ -29,6 +29,15 @@ pub(super) struct Replica {
     pub(super) report: ReplicaReport,
     /// The first block report that must contain it.
     seen: u64,
+    /// Its server's present session told of it. What an earlier one told may be gone: the power may have failed between.
+    confirmed: bool,
+}
+
+impl Replica {
+    /// Whether others may be dropped because this one is there.
+    pub(super) fn is_confirmed(&self) -> bool {
+        self.confirmed
+    }
 }
 
 /// How a replica relates to the log.
@@ -121,7 +130,8 @@ impl Locations {
         self.chunks.get(&chunk).map_or(0, |entry| entry.good)
     }
 
-    /// A new session of a server: its replicas on volumes that it no longer has are forgotten.
+    /// A new session of a server: its replicas on volumes that it no longer has are forgotten, the others are hearsay until
+    /// it tells of them.
     pub(super) fn new_session(
         &mut self,
         server: ServerId,
@@ -133,7 +143,9 @@ impl Locations {
         for chunk in chunks {
             if let Some(entry) = self.chunks.get_mut(&chunk) {
                 entry.replicas.retain(|r| r.server != server || has(r.report.volume));
-                entry.replicas.iter_mut().filter(|r| r.server == server).for_each(|r| r.seen = 0);
+                for replica in entry.replicas.iter_mut().filter(|r| r.server == server) {
+                    (replica.seen, replica.confirmed) = (0, false);
+                }
             }
             self.refresh(chunk, expected(chunk));
             self.unlink_if_gone(server, chunk);
@@ -243,8 +255,9 @@ impl Locations {
             Some(replica) => {
                 replica.report = report;
                 replica.seen = replica.seen.max(seen);
+                replica.confirmed = true;
             }
-            None => entry.replicas.push(Replica { server, report, seen }),
+            None => entry.replicas.push(Replica { server, report, seen, confirmed: true }),
         }
         self.by_server.entry(server).or_default().insert(report.chunk);
         self.refresh(report.chunk, expected);

@@ -41,6 +41,9 @@ pub(super) struct Server {
     pub(super) last_heard: Time,
     /// Heard of within the time after which a server is dead.
     pub(super) live: bool,
+    /// When another process last asked to take its place: unless this one still speaks, it is over, and what it said of its
+    /// replicas with it.
+    doubted: Option<Time>,
 }
 
 impl Server {
@@ -101,6 +104,17 @@ impl Servers {
         self.map.get(&server)
     }
 
+    fn doubt(&mut self, now: Time, server: ServerId) {
+        if let Some(entry) = self.map.get_mut(&server) {
+            entry.doubted = Some(now);
+        }
+    }
+
+    /// Whether a server can be reached, and nobody says that its process is over.
+    pub(super) fn vouches(&self, server: ServerId) -> bool {
+        self.map.get(&server).is_some_and(|s| s.is_usable() && s.doubted.is_none())
+    }
+
     /// The connection to a server, if it can be used now.
     pub(super) fn peer(&self, server: ServerId) -> Option<Peer> {
         self.map.get(&server).filter(|s| s.is_usable()).and_then(|s| s.peer.clone())
@@ -131,6 +145,7 @@ impl Servers {
             let speaks = old.is_usable() && old.peer.as_ref() != Some(&asked.peer);
             if speaks && old.process != asked.process {
                 reached!("servers.contender");
+                self.doubt(now, asked.server);
                 self.contenders.insert(asked.server, (now, asked));
                 return Admission::Held;
             }
@@ -153,6 +168,7 @@ impl Servers {
             load: 0,
             last_heard: now,
             live: true,
+            doubted: None,
         };
         let replaced = self.map.insert(asked.server, server).and_then(|old| old.peer);
         if let Some(peer) = &replaced {
@@ -186,6 +202,7 @@ impl Servers {
         entry.last_heard = now;
         entry.volumes = volumes;
         entry.load = load;
+        entry.doubted = entry.doubted.filter(|since| now < *since + settled);
         self.contenders.get(&server).filter(|(since, _)| now >= *since + settled)?;
         self.contenders.remove(&server).map(|(_, asked)| asked.peer)
     }
@@ -291,6 +308,38 @@ mod tests {
 
     fn ids(servers: &Servers) -> Vec<u64> {
         servers.iter().map(|(id, _)| id.0).collect()
+    }
+
+    #[test]
+    fn a_server_whose_successor_waits_vouches_for_nothing() {
+        let asked = |peer, process| Registration {
+            peer: Peer::Conn(ConnId(peer)),
+            server: ServerId(1),
+            cluster: None,
+            boot: BootId(process),
+            process: ProcessId(process),
+            address: Address::new("a"),
+            rack: "rack".to_string(),
+            volumes: Vec::new(),
+        };
+        let beat = |servers: &mut Servers, at| {
+            servers.heartbeat(Time(at), ServerId(1), Vec::new(), 0, Span(5));
+        };
+        let mut servers = Servers::default();
+        servers.register(Time(0), ClusterId(1), asked(1, 1));
+        assert!(servers.vouches(ServerId(1)));
+        let held = servers.register(Time(10), ClusterId(1), asked(2, 2));
+        assert!(matches!(held, Admission::Held));
+        assert!(!servers.vouches(ServerId(1)));
+        servers.lose(&Peer::Conn(ConnId(2)));
+        beat(&mut servers, 12);
+        assert!(!servers.vouches(ServerId(1)), "it may have said that before it died");
+        beat(&mut servers, 15);
+        assert!(servers.vouches(ServerId(1)), "it lives: the other was a copy of its directory");
+        servers.register(Time(20), ClusterId(1), asked(3, 3));
+        let ripe = servers.ripe_contenders(Time(30), Span(10));
+        assert!(matches!(servers.readmit(Time(30), ripe[0].clone()), Admission::Admitted { .. }));
+        assert!(servers.vouches(ServerId(1)));
     }
 
     #[test]

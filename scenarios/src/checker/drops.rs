@@ -1,29 +1,93 @@
 //! No replica is dropped on the master's order before its chunk is at its goal without it (invariant 25).
+//!
+//! The master decides by what it was told. Where a power cut may take a replica (`async`), it takes it in silence: such a
+//! server is excused until its next process has registered, and for orders that were given before that.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use cairn_core::id::ChunkId;
-use cairn_core::message::{FromServer, Message};
+use cairn_core::id::{ChunkId, ProcessId, VolumeId};
+use cairn_core::message::{FromServer, Message, ToServer};
+use cairn_core::time::Time;
 
 use crate::cluster::{Cluster, chunk_path};
 use crate::violation::Violations;
 
 const NAME: &str = "drops";
 
+/// When an order was given, and servers whose power had gone without the master knowing.
+#[derive(Clone, Default)]
+struct Order {
+    at: Time,
+    unheard: BTreeSet<String>,
+}
+
+#[derive(Default)]
+struct Memory {
+    /// When each process first asked to be registered, and the latest of those that the master has heard, by server.
+    asked: BTreeMap<ProcessId, Time>,
+    heard: BTreeMap<String, Time>,
+    /// Orders on their way, and the last that each server got.
+    sent: BTreeMap<(ChunkId, VolumeId), Order>,
+    given: BTreeMap<(String, ChunkId), Order>,
+}
+
+impl Memory {
+    /// Servers that may have lost what the master believes them to have.
+    fn unheard(&self, cluster: &Cluster) -> BTreeSet<String> {
+        let heard = |server: &str| self.heard.get(server).copied().unwrap_or(Time::ZERO);
+        let lost = |server: &String| cut_since(cluster, server, heard(server));
+        cluster.server_names().into_iter().filter(lost).collect()
+    }
+}
+
+/// Whether a server lost power after `since`, and with it what it had not synced.
+fn cut_since(cluster: &Cluster, server: &str, since: Time) -> bool {
+    cluster.shape.is_relaxed() && cluster.power_cut_at(server).is_some_and(|at| at > since)
+}
+
 /// Counts good replicas on disks whenever a server says that it dropped one.
 pub fn watch(cluster: &Cluster, violations: &Violations) {
-    let seen = cluster.clone();
-    let violations = violations.clone();
-    cluster.world.observe_messages(move |_, from, _, message| {
-        if let Message::FromServer(FromServer::DropDone { chunk, dropped: true, .. }) = message
-            && let Err(text) = check(&seen, *chunk)
-        {
-            violations.add(NAME, format!("{from} dropped {chunk}: {text}"));
+    let memory = Arc::new(Mutex::new(Memory::default()));
+    let (seen, noted) = (cluster.clone(), memory.clone());
+    cluster.world.observe_sends(move |now, _, _, _, message| {
+        let mut memory = noted.lock().unwrap_or_else(PoisonError::into_inner);
+        match message {
+            Message::FromServer(FromServer::Register { process, .. }) => {
+                memory.asked.entry(*process).or_insert(now);
+            }
+            Message::ToServer(ToServer::Drop { chunk, volume, .. }) => {
+                let order = Order { at: now, unheard: memory.unheard(&seen) };
+                memory.sent.insert((*chunk, *volume), order);
+            }
+            _ => {}
+        }
+    });
+    let (seen, violations) = (cluster.clone(), violations.clone());
+    cluster.world.observe_messages(move |_, from, to, message| {
+        let mut memory = memory.lock().unwrap_or_else(PoisonError::into_inner);
+        match message {
+            Message::FromServer(FromServer::Register { process, .. }) => {
+                let at = memory.asked.get(process).copied().unwrap_or(Time::ZERO);
+                let heard = memory.heard.entry(from.to_owned()).or_default();
+                *heard = at.max(*heard);
+            }
+            Message::ToServer(ToServer::Drop { chunk, volume, .. }) => {
+                let order = memory.sent.remove(&(*chunk, *volume)).unwrap_or_default();
+                memory.given.insert((to.to_owned(), *chunk), order);
+            }
+            Message::FromServer(FromServer::DropDone { chunk, dropped, .. }) => {
+                let order = memory.given.remove(&(from.to_owned(), *chunk)).unwrap_or_default();
+                if *dropped && let Err(text) = check(&seen, from, *chunk, &order) {
+                    violations.add(NAME, format!("{from} dropped {chunk}: {text}"));
+                }
+            }
+            _ => {}
         }
     });
 }
 
-fn check(cluster: &Cluster, chunk: ChunkId) -> Result<(), String> {
+fn check(cluster: &Cluster, dropper: &str, chunk: ChunkId, order: &Order) -> Result<(), String> {
     let sealed = cluster.master(|master| {
         let entry = master.catalog().chunk(chunk)?;
         Some((entry.sealed(chunk)?, entry.goal, master.catalog().cluster()))
@@ -45,7 +109,11 @@ fn check(cluster: &Cluster, chunk: ChunkId) -> Result<(), String> {
         return Ok(());
     }
     let harmed: BTreeSet<String> = cluster.world.damage_injected().into_iter().map(|d| d.node).collect();
-    let excused = servers.iter().filter(|server| harmed.contains(*server)).count();
+    let is_excused = |server: &String| {
+        let cut = order.unheard.contains(server) || cut_since(cluster, server, order.at);
+        server != dropper && (cut || harmed.contains(server))
+    };
+    let excused = servers.iter().filter(|server| !is_good(server) && is_excused(server)).count();
     if good + excused >= usize::from(goal) {
         return Ok(());
     }

@@ -1,10 +1,11 @@
 //! A vote is a durable promise: no shorter than anything its voter was ever READY for, on disk under `sync`, and not taken
-//! back by a restart (invariant 16).
+//! back by a restart (invariant 16). Under `async` it is given by one boot (PROTOCOL rules 1 and 4): with the power goes
+//! the promise, and the master does not count it any more.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use cairn_core::chunkserver::Chunkserver;
-use cairn_core::id::{ChunkId, ChunkVersion, Durability, ProcessId, VolumeId};
+use cairn_core::id::{ChunkId, ChunkVersion, Durability, Incarnation, ProcessId};
 use cairn_core::message::{
     AppendMessage, FromServer, Grant, MasterReply, Message, ReplicaState, ToServer, Vote,
 };
@@ -28,7 +29,8 @@ const KEPT: usize = 4_096;
 #[derive(Clone, Copy)]
 struct Promise {
     version: ChunkVersion,
-    volume: VolumeId,
+    incarnation: Incarnation,
+    durability: Durability,
     length: u64,
 }
 
@@ -105,9 +107,11 @@ pub fn watch(cluster: &Cluster, violations: &Violations) {
             };
             let member = memory.members.entry((*chunk, from.to_owned())).or_default();
             let ready = member.ready;
-            let longer = member.vote.is_none_or(|v| v.length <= length || v.volume != incarnation.volume);
-            if longer {
-                member.vote = Some(Promise { version: *version, volume: incarnation.volume, length });
+            let durability = memory.durability.get(chunk).map_or(Durability::Async, |known| known.1);
+            let (version, incarnation) = (*version, *incarnation);
+            let weightier = |v: Promise| v.length > length && v.incarnation.stands(v.durability, incarnation);
+            if !member.vote.is_some_and(weightier) {
+                member.vote = Some(Promise { version, incarnation, durability, length });
             }
             if length < ready && !memory.lost_journal(&cluster, from) {
                 violations.add(
@@ -140,16 +144,17 @@ pub fn watch(cluster: &Cluster, violations: &Violations) {
     });
 }
 
-/// Votes of which a server that started again has less.
+/// Votes that stand and of which a server that started again has less.
 fn taken_back(cluster: &Cluster, server: &str, memory: &Memory) -> Vec<(ChunkId, Promise)> {
     let replicas: Option<Vec<_>> = cluster.world.inspect(server, |machine: &Chunkserver| {
-        machine.replicas().filter(|r| r.state == ReplicaState::Fenced).collect()
+        let fenced = machine.replicas().filter(|r| r.state == ReplicaState::Fenced);
+        fenced.map(|replica| (replica, machine.incarnation(replica.volume_index))).collect()
     });
-    let fallen = replicas.into_iter().flatten().filter_map(|replica| {
+    let fallen = replicas.into_iter().flatten().filter_map(|(replica, now)| {
         let member = memory.members.get(&(replica.chunk, server.to_owned()))?;
         let vote = member.vote?;
-        let same = vote.volume == replica.volume && vote.version == replica.version;
-        (same && replica.ready < vote.length).then_some((replica.chunk, vote))
+        let stands = vote.incarnation.stands(vote.durability, now) && vote.version == replica.version;
+        (stands && replica.ready < vote.length).then_some((replica.chunk, vote))
     });
     let fallen: Vec<_> = fallen.collect();
     if fallen.is_empty() || memory.lost_journal(cluster, server) { Vec::new() } else { fallen }

@@ -7,6 +7,9 @@ use crate::error::ChunkError;
 use crate::id::*;
 use crate::message::*;
 
+const JOURNAL_WRITE: &str = "Write { path: DiskPath { volume: 0, name: \"journal-";
+const JOURNAL_SYNC: &str = "Sync(DiskPath { volume: 0, name: \"journal-";
+
 fn copy(world: &World, node: usize, sealed: SealedChunk, sources: &[&str]) -> ToServer {
     let sources = sources.iter().map(|s| Address::new(s)).collect();
     ToServer::Copy { sealed, sources, volume: world.nodes[node].volumes[0] }
@@ -111,6 +114,42 @@ fn a_crash_at_every_step_of_a_copy_leaves_the_old_or_the_new_or_none() {
             world.run();
             assert_eq!(copy_outcome(&world, 0), Some(None), "{stuck}");
             assert_eq!(world.read(0, 5, V2, 0, 100_000).unwrap().bytes, bytes, "{stuck}");
+        }
+    }
+}
+
+#[test]
+fn a_crash_before_the_journal_forgot_the_damage_does_not_condemn_the_copy() {
+    let bytes = pattern(100_000);
+    for fell_behind in [true, false] {
+        for (stuck, power) in
+            [(JOURNAL_WRITE, false), (JOURNAL_WRITE, true), (JOURNAL_SYNC, false), (JOURNAL_SYNC, true)]
+        {
+            let mut world = World::new();
+            world.write(5, &bytes[..10_000]);
+            if fell_behind {
+                world.lose(1, World::dial(2));
+            }
+            world.append(5, 2, 10_000, &bytes[10_000..]);
+            let sealed = world.seal(&[0, 1, 2], 5, &bytes);
+            if !fell_behind {
+                let path = world.nodes[2].disk.find("chunks/05/")[0].clone();
+                world.nodes[2].disk.flip(&path, 7);
+                assert!(world.read(2, 5, V2, 0, 10).is_err());
+            }
+            assert_eq!(world.state(2, 5), Some(ReplicaState::Damaged));
+            let alarms = world.nodes[2].alarms.clone();
+            world.nodes[2].stuck = Some(stuck);
+            let order = copy(&world, 2, sealed, &["cs1"]);
+            world.order(2, order.clone());
+            world.run();
+            world.restart(2, power);
+            assert_eq!(world.nodes[2].alarms, alarms, "{fell_behind} {stuck} {power}");
+            world.order(2, order);
+            world.run();
+            world.restart(2, true);
+            assert_eq!(world.read(2, 5, V2, 0, 100_000).unwrap().bytes, bytes);
+            assert_eq!(world.nodes[2].alarms, alarms, "{fell_behind} {stuck} {power}");
         }
     }
 }

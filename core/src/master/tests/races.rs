@@ -58,6 +58,25 @@ fn a_dead_server_that_speaks_once_and_dies_again_counts_no_more() {
 }
 
 #[test]
+fn what_only_an_earlier_process_told_lets_no_replica_go() {
+    let (mut rig, sealed) = file_on_three(4);
+    let all = [1, 2, 3, 4];
+    rig.sealed_on(4, sealed);
+    rig.lose(3);
+    rig.register(3, 33);
+    rig.pass(30_000, &all);
+    assert!(
+        all.into_iter().all(|n| drops(&mut rig, n) == 0),
+        "a power cut may have taken the one on server 3"
+    );
+    assert_eq!(rig.master.good_replicas(sealed.chunk), 4, "nor is another copy made before it has reported");
+    let replicas = Vec::from([replica(3, sealed, ReplicaState::Sealed)]);
+    rig.message(conn(3), FromServer::BlockReport { report: 1, replicas, last: true });
+    rig.pass(30_000, &all);
+    assert_eq!(all.into_iter().map(|n| drops(&mut rig, n)).sum::<usize>(), 1);
+}
+
+#[test]
 fn two_replicas_on_one_server_are_one_when_another_is_to_be_dropped() {
     let (mut rig, sealed) = file_on_three(4);
     rig.config.repair_streams = 0;
