@@ -32,7 +32,8 @@ defects! {
     ReplyBeforeLogSync = "reply-before-log-sync",
     /// Reads skip the comparison with stored checksums.
     NoReadVerify = "no-read-verify",
-    /// The master takes any replica that is reported for a good one, whatever its version and length (rule 16).
+    /// The master takes any replica that is reported for a good one, whatever its state,
+    /// version and length (rule 16).
     NoReportVersionCheck = "no-report-version-check",
     /// The primary commits one replica short of the quorum.
     CommitBelowQuorum = "commit-below-quorum",
@@ -102,6 +103,8 @@ defects! {
     GapAccepted = "gap-accepted",
     /// A drop is carried out whatever version and volume the replica has by now (rule 14).
     DropAnyVersion = "drop-any-version",
+    /// An order to drop is sent without another look at what is left when the log has it (rule 14).
+    DropUnchecked = "drop-unchecked",
     /// Replicas of open chunks are collected as if the log did not know them (rule 19).
     CollectOpenChunks = "collect-open-chunks",
     /// A vote leaves before the staged bytes are synced (rule 5).
@@ -134,8 +137,8 @@ defects! {
     ClientIdReused = "client-id-reused",
     /// A reader goes on in the new file when the one that it reads was replaced.
     MixedFiles = "mixed-files",
-    /// Copies go to servers that hold the chunk already.
-    RepairToHolder = "repair-to-holder",
+    /// A copy that failed once is never tried again.
+    RepairGivesUp = "repair-gives-up",
     /// A server says that it made a copy when it has any replica of the chunk.
     CopyClaimed = "copy-claimed",
     /// Trash is freed before its undelete window is over.

@@ -149,7 +149,7 @@ pub const MARKS: &[&str] = &[
 ];
 
 /// Marks that no sweep can reach, because what leads there breaks a promise that storms keep (a peer that lies, a damaged
-/// log, a copied data directory) or a protocol that writers do not speak yet. Each is reached by a directed story.
+/// log, a master that lost what it had logged, a copied data directory) or a protocol that writers do not speak yet. Each is reached by a directed story.
 pub const DIRECTED: &[&str] = &[
     "append.gap",
     "catalog.retry_applied",
@@ -158,6 +158,7 @@ pub const DIRECTED: &[&str] = &[
     "complete.other_bytes",
     "drop.kept_for_good",
     "fence.other_volume",
+    "fence.superseded",
     "oplog.damage",
     "recovery.copied_volume",
     "recovery.foreign_file",
@@ -167,6 +168,7 @@ pub const DIRECTED: &[&str] = &[
     "seal.conflict",
     "seal.file_cut_short",
     "seal.other_bytes",
+    "seal.superseded_vote",
     "seal.vote_shrinks",
     "seal.vote_too_long",
     "servers.duplicate",

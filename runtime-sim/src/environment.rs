@@ -139,6 +139,12 @@ where
         let mut guard = self.world.lock();
         let state = &mut *guard;
         state.nodes[usize::from(self.node)].inputs += 1;
+        state.inputs += 1;
+        if let Some(text) = state.outgrows() {
+            state.outgrown = true;
+            drop(guard);
+            panic!("{text}");
+        }
         let own = &state.nodes[usize::from(self.node)].name;
         let other = self.origin.node.map(|ix| &state.nodes[usize::from(ix)].name);
         if state.trace.is_on() {

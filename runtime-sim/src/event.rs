@@ -85,6 +85,11 @@ impl Events {
         self.heap.peek().map(|due| due.0.at)
     }
 
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.heap.len()
+    }
+
     /// Forgets all.
     pub(crate) fn clear(&mut self) {
         self.heap.clear();

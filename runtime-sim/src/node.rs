@@ -117,6 +117,16 @@ pub(crate) struct UnderWay {
 /// Makes and starts the process of a node.
 pub(crate) type Spawn = Box<dyn FnMut(&World, NodeIx, u64, &Birth) -> Arc<dyn Any + Send + Sync> + Send>;
 
+/// A node dies when so many more disk operations were carried out.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Doom {
+    pub(crate) left: u64,
+    /// Only those count that make a name.
+    pub(crate) naming: bool,
+    /// Its power goes too.
+    pub(crate) power: bool,
+}
+
 /// A node.
 pub(crate) struct Node {
     pub(crate) name: Arc<str>,
@@ -143,8 +153,8 @@ pub(crate) struct Node {
     pub(crate) slowness: Span,
     /// Until when it is busy with the last one.
     pub(crate) busy_until: Time,
-    /// It dies when so many more disk operations were carried out, and whether its power goes too.
-    pub(crate) doom: Option<(u64, bool)>,
+    /// When it dies.
+    pub(crate) doom: Option<Doom>,
     pub(crate) calls: BTreeMap<CallId, Arc<Mutex<Slot>>>,
     pub(crate) dialled: BTreeMap<Address, LinkId>,
     pub(crate) machine: Option<Arc<dyn Any + Send + Sync>>,

@@ -20,6 +20,12 @@ pub struct Options {
     pub unary_master_calls: bool,
     /// A run that takes longer fails.
     pub simulated_limit: Span,
+    /// A run in which machines handle more inputs fails: one that feeds itself must not eat the host's time and memory.
+    pub inputs_limit: u64,
+    /// A run in which more is under way at once fails: messages, disk operations, wakings.
+    pub events_limit: usize,
+    /// A run whose kept trace is longer fails, in bytes.
+    pub trace_limit: usize,
 }
 
 impl Default for Options {
@@ -32,6 +38,9 @@ impl Default for Options {
             clock_drift_ppm_max: 200,
             unary_master_calls: true,
             simulated_limit: Span::from_ms(3_600_000),
+            inputs_limit: u64::MAX,
+            events_limit: usize::MAX,
+            trace_limit: usize::MAX,
         }
     }
 }

@@ -40,6 +40,8 @@ pub struct Failure {
     pub message: String,
     /// `file:line` where it was raised.
     pub location: String,
+    /// It is no panic of a machine, checker or story: the run grew beyond one of its limits.
+    pub limit: bool,
 }
 
 impl fmt::Display for Failure {

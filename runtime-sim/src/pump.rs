@@ -90,13 +90,17 @@ impl State {
         let Some(disk) = node.volumes.get_mut(usize::from(volume)) else {
             panic!("{} has no volume {volume}", node.name);
         };
+        let names = match &under_way.request {
+            DiskRequest::Write { create, .. } => *create,
+            request => matches!(request, DiskRequest::MakeDir(_) | DiskRequest::Rename { .. }),
+        };
         let mut hands = Hands { rng: &mut node.disk_rng, counts: &mut self.faults, sync_lost: false };
         let result = disk.execute(under_way.request, under_way.mark, &mut hands);
         let sync_lost = hands.sync_lost;
-        if let Some((left, power)) = &mut node.doom {
-            *left -= 1;
-            if *left == 0 {
-                self.doomed.push((ix, *power));
+        if let Some(doom) = node.doom.as_mut().filter(|doom| names || !doom.naming) {
+            doom.left -= 1;
+            if doom.left == 0 {
+                self.doomed.push((ix, doom.power));
                 node.doom = None;
             }
         }

@@ -63,7 +63,10 @@ where
         })
     }));
     let result = told.map_err(|_| {
-        PANIC.take().unwrap_or(Failure { message: "unknown panic".into(), location: "unknown".into() })
+        let unknown =
+            || Failure { message: "unknown panic".into(), location: "unknown".into(), limit: false };
+        let failure = PANIC.take().unwrap_or_else(unknown);
+        Failure { limit: world.lock().outgrown, ..failure }
     });
     let simulated = Span(world.now().0);
     let mut outcome = Outcome {
@@ -117,7 +120,7 @@ fn keep_panics_quiet() {
             let location =
                 info.location().map(|at| format!("{}:{}", at.file(), at.line())).unwrap_or_default();
             PANIC.with_borrow_mut(|kept| {
-                kept.get_or_insert(Failure { message, location });
+                kept.get_or_insert(Failure { message, location, limit: false });
             });
         }));
     });

@@ -144,7 +144,8 @@ impl Trace {
         start..self.length()
     }
 
-    fn length(&self) -> usize {
+    /// Bytes of the kept lines.
+    pub(crate) fn length(&self) -> usize {
         self.sink.text.as_ref().map_or(0, String::len)
     }
 }

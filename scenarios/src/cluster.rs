@@ -21,6 +21,15 @@ pub const MASTER: &str = "master";
 /// A checker's question is answered or given up within this time.
 pub(crate) const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 
+/// Inputs of a run at the most, far above what any storm takes: a run that exceeds it grows without bound.
+const INPUTS_MAX: u64 = 20_000_000;
+
+/// Messages, disk operations and wakings under way at once.
+const EVENTS_MAX: usize = 1_000_000;
+
+/// Bytes of a kept trace.
+const TRACE_MAX: usize = 4 << 30;
+
 /// A running cluster.
 #[derive(Clone)]
 pub struct Cluster {
@@ -54,6 +63,9 @@ pub fn options(shape: &Shape) -> Options {
         disk: disk(shape),
         clock_drift_ppm_max: shape.drift_ppm,
         simulated_limit: Span::from_ms(1_200_000),
+        inputs_limit: INPUTS_MAX,
+        events_limit: EVENTS_MAX,
+        trace_limit: TRACE_MAX,
         ..Options::default()
     }
 }

@@ -62,7 +62,9 @@ pub fn profile(defect: Defect) -> Profile {
         | Defect::ScrubBlind
         | Defect::CopyUnverified
         | Defect::TruncateDamage
+        | Defect::NoReportVersionCheck
         | Defect::DamagedVotes => Profile::Flips,
+        Defect::ReportBlind => Profile::Operators,
         Defect::RenameKeepsSource
         | Defect::ReadOffByOne
         | Defect::EarlyVisible
@@ -88,11 +90,17 @@ pub const STORIES: &[(Defect, &str)] = &[
     (Defect::SealAgain, "rule_8"),
     (Defect::AckDuplicateEarly, "rule_10"),
     (Defect::GapAccepted, "rule_11"),
+    (Defect::DropAnyVersion, "rule_14"),
 ];
 
 /// Defects that need what no storm does, and why.
-pub const DIRECTED_ONLY: &[(Defect, &str)] =
-    &[(Defect::GapAccepted, "a connection keeps its order, and no writer leaves a number out")];
+pub const DIRECTED_ONLY: &[(Defect, &str)] = &[
+    (Defect::GapAccepted, "a connection keeps its order, and no writer leaves a number out"),
+    (
+        Defect::DropAnyVersion,
+        "a correct master orders a drop only of what its chunk can do without, whatever has become of it since",
+    ),
+];
 
 fn told(list: &[(Defect, &'static str)], defect: Defect) -> Option<&'static str> {
     list.iter().find(|(d, _)| *d == defect).map(|(_, text)| *text)

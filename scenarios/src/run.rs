@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::checker::progress::{self, Progress};
 use crate::checker::{
-    ack_durability, alarms, claims, commits, convergence, drops, halts, identical, linearizability,
+    ack_durability, alarms, bounds, claims, commits, convergence, drops, halts, identical, linearizability,
     log_agreement, namespace, one_primary, primaries, versions, votes,
 };
 use crate::cluster::{self, Cluster, MASTER};
@@ -94,6 +94,9 @@ pub fn run_watched(
         Figures { inputs: outcome.inputs, simulated_ms: outcome.simulated.as_ms(), ..Figures::default() };
     match outcome.result {
         Ok(told) => figures = Figures { inputs: figures.inputs, simulated_ms: figures.simulated_ms, ..told },
+        Err(failure) if failure.limit => {
+            all.push(Violation { checker: bounds::NAME.into(), text: failure.message });
+        }
         Err(failure) => all.push(Violation { checker: "panic".into(), text: failure.to_string() }),
     }
     Report {

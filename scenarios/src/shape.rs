@@ -56,6 +56,8 @@ impl Shape {
         let storages = storages(rng, servers as u8, chunk_bytes);
         let frame_bytes = 4096 << rng.below(3);
         let client = client(rng, frame_bytes);
+        // The least that a writer with a full window needs: a member that lags behind the others has no room to spare.
+        let least_window = client.write_window_bytes + u64::from(client.frame_bytes);
         let mut shape = Shape {
             servers: (0..servers)
                 .map(|i| ServerShape {
@@ -66,7 +68,7 @@ impl Shape {
             clients: 1 + rng.below(3) as usize,
             users: 3 + rng.below(3) as usize,
             master: master(rng, chunk_bytes),
-            chunkserver: chunkserver(rng, client.write_window_bytes),
+            chunkserver: chunkserver(rng, least_window),
             client,
             storages,
             latency_us: 50 + rng.below(1_000),
@@ -130,7 +132,7 @@ fn master(rng: &mut Rng, chunk_bytes: u64) -> MasterConfig {
         repair_streams: 2 + rng.below(8) as u32,
         repair_streams_per_server: 1 + rng.below(4) as u32,
         repair_timeout_ms: 2_000 + rng.below(3_000),
-        log_segment_bytes: 4096 << rng.below(5),
+        log_segment_bytes: 2048 << rng.below(6),
         replication: 3,
         quorum: 0,
         chunk_bytes,
@@ -139,14 +141,14 @@ fn master(rng: &mut Rng, chunk_bytes: u64) -> MasterConfig {
     }
 }
 
-fn chunkserver(rng: &mut Rng, write_window: u64) -> ChunkserverConfig {
+fn chunkserver(rng: &mut Rng, least_window: u64) -> ChunkserverConfig {
     ChunkserverConfig {
         reserve_bytes: 1 << 20,
         quarantine_ms: 500 + rng.below(3_000),
         scrub_bytes_per_second: 32 << 20,
-        journal_bytes: 8192 << rng.below(5),
-        reads_per_connection: if rng.chance(1, 4) { 1 } else { 4 + rng.below(60) as u32 },
-        append_window_bytes: write_window * (2 + rng.below(6)),
+        journal_bytes: 2048 << rng.below(7),
+        reads_per_connection: if rng.chance(1, 2) { 1 << rng.below(3) } else { 4 + rng.below(60) as u32 },
+        append_window_bytes: least_window * if rng.chance(1, 2) { 1 } else { 2 + rng.below(6) },
         reconnect_ms: 50 + rng.below(200),
         copy_read_bytes: 65_536 >> rng.below(3),
         copy_reads: 1 + rng.below(4) as u32,
@@ -156,6 +158,7 @@ fn chunkserver(rng: &mut Rng, write_window: u64) -> ChunkserverConfig {
 }
 
 fn client(rng: &mut Rng, frame_bytes: u32) -> ClientConfig {
+    let few = rng.chance(1, 3);
     ClientConfig {
         request_timeout_ms: 300 + rng.below(500),
         operation_deadline_ms: 4_000 + rng.below(4_000),
@@ -166,7 +169,7 @@ fn client(rng: &mut Rng, frame_bytes: u32) -> ClientConfig {
         frame_bytes,
         read_bytes: 4096 << rng.below(5),
         parallel_reads: 1 + rng.below(6) as u32,
-        cache_entries: 1 + rng.below(60) as u32,
+        cache_entries: 1 + rng.below(if few { 2 } else { 60 }) as u32,
         keep_upload_ms: 500 + rng.below(1_000),
         settle_ms: [0, 0, 50, 300, 1_000][rng.below(5) as usize],
         durability: Durability::Sync,

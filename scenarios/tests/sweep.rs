@@ -88,6 +88,11 @@ fn disk() {
 }
 
 #[test]
+fn operators() {
+    storm(Profile::Operators, 3);
+}
+
+#[test]
 fn everything() {
     storm(Profile::All, 6);
 }

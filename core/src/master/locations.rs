@@ -104,10 +104,9 @@ impl Locations {
     pub(super) fn quality(&self, replica: &ReplicaReport, expected: Expected) -> Quality {
         let Some((sealed, _)) = expected else { return Quality::Bad };
         let same =
-            replica.version == sealed.version && replica.length == sealed.length && replica.crc == sealed.crc
-                || self.defects.has(Defect::NoReportVersionCheck);
+            replica.version == sealed.version && replica.length == sealed.length && replica.crc == sealed.crc;
         match replica.state {
-            ReplicaState::Fenced if self.defects.has(Defect::NoReportVersionCheck) => Quality::Good,
+            _ if self.defects.has(Defect::NoReportVersionCheck) => Quality::Good,
             ReplicaState::Sealed if same => Quality::Good,
             ReplicaState::Fenced if is_base(replica.version, sealed) && replica.length == sealed.length => {
                 Quality::Readable

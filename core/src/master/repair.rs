@@ -93,11 +93,11 @@ impl Repair {
         self.copies.iter().filter(|((_, target), copy)| *target == server || copy.source == server).count()
     }
 
-    fn fail(&mut self, now: Time, chunk: ChunkId, target: ServerId) {
+    fn fail(&mut self, now: Time, chunk: ChunkId, target: ServerId, retry: Span) {
         if self.copies.remove(&(chunk, target)).is_some() {
             self.errors += 1;
             self.failed.insert((chunk, target), now + AVOID);
-            self.delayed.insert(chunk, now + RETRY);
+            self.delayed.insert(chunk, now + retry);
         }
     }
 
@@ -109,12 +109,16 @@ impl Repair {
 }
 
 impl Master {
+    fn retry_pause(&self) -> Span {
+        if self.defects.has(Defect::RepairGivesUp) { Span::from_ms(86_400_000) } else { RETRY }
+    }
+
     /// Starts as many copies as may be under way.
     pub(super) fn step_repairs(&mut self, now: Time, fx: &mut Fx) {
         for (chunk, target) in self.repair.prune(now) {
             reached!("repair.timeout");
             fx.note(Level::Warn, format!("copy of {chunk} to {target} got no answer; trying again"));
-            self.repair.fail(now, chunk, target);
+            self.repair.fail(now, chunk, target, self.retry_pause());
         }
         let limit = self.config.repair_streams as usize;
         let budget = self.config.step_budget as usize;
@@ -158,10 +162,7 @@ impl Master {
             .collect();
         let avoid: Vec<ServerId> =
             self.repair.failed.keys().filter(|(c, _)| *c == chunk).map(|(_, server)| *server).collect();
-        let anywhere = self.defects.has(Defect::RepairToHolder);
-        let free = |id: ServerId| {
-            (anywhere || !holders.contains(&id)) && !targets.contains(&id) && !busy.contains(&id)
-        };
+        let free = |id: ServerId| !holders.contains(&id) && !targets.contains(&id) && !busy.contains(&id);
         let candidates = self.candidates(sealed.length, &avoid, free);
         let racks: Vec<String> = holders
             .iter()
@@ -201,7 +202,7 @@ impl Master {
         if let Some(error) = error {
             reached!("repair.copy_failed");
             fx.note(Level::Warn, format!("copy of {chunk} to {server} failed: {error}"));
-            self.repair.fail(now, chunk, server);
+            self.repair.fail(now, chunk, server, self.retry_pause());
             return;
         }
         let Some(copy) = self.repair.copies.remove(&(chunk, server)) else { return };
@@ -230,7 +231,7 @@ impl Master {
             self.repair.copies.keys().filter(|(_, target)| *target == server).copied().collect();
         for (chunk, target) in lost {
             reached!("repair.target_lost");
-            self.repair.fail(now, chunk, target);
+            self.repair.fail(now, chunk, target, self.retry_pause());
         }
     }
 }

@@ -208,12 +208,13 @@ impl World {
     }
 
     /// The process dies, or its machine loses power, when the `operation`-th of its disk operations from now on (1, 2, …) was
-    /// carried out and before it is told so. Forgotten if it ends before in another way.
-    pub fn crash_at_operation(&self, name: &str, operation: u64, power: bool) {
+    /// carried out and before it is told so. Forgotten if it ends before in another way. `naming`: only those count that
+    /// make a name.
+    pub fn crash_at_operation(&self, name: &str, operation: u64, naming: bool, power: bool) {
         let mut state = self.lock();
         let node = state.node(name);
         if node.runs() {
-            node.doom = Some((operation.max(1), power));
+            node.doom = Some(crate::node::Doom { left: operation.max(1), naming, power });
         }
     }
 

@@ -71,6 +71,10 @@ pub(crate) struct State {
     pub(crate) stopping: bool,
     /// Nodes whose disk operation came at which they die, and whether their power goes too.
     pub(crate) doomed: Vec<(NodeIx, bool)>,
+    /// Inputs that all nodes' machines handled.
+    pub(crate) inputs: u64,
+    /// The run ends because it grew beyond a limit.
+    pub(crate) outgrown: bool,
     next_call: u64,
 }
 
@@ -94,6 +98,20 @@ pub(crate) fn volume_of(request: &DiskRequest) -> u16 {
 }
 
 impl State {
+    /// Which limit the run is beyond.
+    pub(crate) fn outgrows(&self) -> Option<String> {
+        let (options, trace) = (&self.options, self.trace.length());
+        if self.inputs > options.inputs_limit {
+            Some(format!("the run goes on after {} inputs of its machines", options.inputs_limit))
+        } else if self.events.len() > options.events_limit {
+            Some(format!("more than {} messages, operations and wakings are under way", options.events_limit))
+        } else if trace > options.trace_limit {
+            Some(format!("the trace is longer than {} bytes", options.trace_limit))
+        } else {
+            None
+        }
+    }
+
     pub(crate) fn ix(&self, name: &str) -> NodeIx {
         *self.by_name.get(name).unwrap_or_else(|| panic!("no node is called {name:?}"))
     }
@@ -122,6 +140,8 @@ impl World {
             watches_sends: false,
             stopping: false,
             doomed: Vec::new(),
+            inputs: 0,
+            outgrown: false,
             next_call: 0,
         };
         World {

@@ -182,7 +182,7 @@ fn records_are_said_twice_in_a_row() {
 fn a_process_dies_at_the_counted_disk_operation() {
     use crate::toy::{Order, tell, write};
     let faults = story(7, |world| async move {
-        world.crash_at_operation("a", 2, false);
+        world.crash_at_operation("a", 2, false, false);
         for name in ["one", "two", "three"] {
             tell(&world, "a", Order::Begin(write(name, 0, b"x"))).await;
             world.sleep(SECOND).await;
@@ -194,6 +194,26 @@ fn a_process_dies_at_the_counted_disk_operation() {
         tell(&world, "a", Order::Begin(write("four", 0, b"x"))).await;
         world.sleep(SECOND).await;
         assert!(world.is_up("a"));
+    });
+    assert_eq!((faults.kills, faults.crash_points), (1, 1));
+}
+
+#[test]
+fn a_process_dies_when_it_has_made_a_name() {
+    use cairn_core::disk::DiskRequest;
+
+    use crate::toy::{Order, path, tell, write};
+    let faults = story(8, |world| async move {
+        tell(&world, "a", Order::Begin(write("one", 0, b"x"))).await;
+        world.sleep(SECOND).await;
+        world.crash_at_operation("a", 1, true, false);
+        tell(&world, "a", Order::Begin(DiskRequest::Sync(path("one")))).await;
+        world.sleep(SECOND).await;
+        assert!(world.is_up("a"), "a sync makes no name");
+        tell(&world, "a", Order::Begin(write("two", 0, b"x"))).await;
+        world.sleep(SECOND).await;
+        assert!(!world.is_up("a"));
+        assert_eq!(world.files("a", 0).len(), 2);
     });
     assert_eq!((faults.kills, faults.crash_points), (1, 1));
 }

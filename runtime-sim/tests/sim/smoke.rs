@@ -95,6 +95,32 @@ where
 }
 
 #[test]
+fn a_run_that_grows_without_bound_ends() {
+    let story = |world: World| async move {
+        let client = start(&world);
+        world.sleep(Span::from_ms(5_000)).await;
+        put(&client, "/a", &content(CHUNK as usize)).await;
+    };
+    let limited = |options: Options| run(1, options, story);
+    let free = limited(Options::default());
+    assert_eq!(free.result, Ok(()));
+    let cases = [
+        (Options { inputs_limit: free.inputs, ..Options::default() }, None),
+        (Options { inputs_limit: free.inputs / 2, ..Options::default() }, Some("inputs")),
+        (Options { events_limit: 3, ..Options::default() }, Some("under way")),
+        (Options { trace: TraceMode::Full, trace_limit: 10_000, ..Options::default() }, Some("trace")),
+    ];
+    for (options, which) in cases {
+        let found = limited(options).result.err();
+        assert!(found.as_ref().is_none_or(|failure| failure.limit), "{found:?}");
+        match (&found, which) {
+            (Some(failure), Some(which)) => assert!(failure.message.contains(which), "{failure}"),
+            (found, which) => assert!(found.is_none() && which.is_none(), "{found:?}, not {which:?}"),
+        }
+    }
+}
+
+#[test]
 fn what_is_put_can_be_got() {
     for seed in 0..5 {
         told(seed, |_, client| async move {

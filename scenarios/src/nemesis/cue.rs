@@ -89,6 +89,7 @@ struct Waiting {
 #[derive(Debug)]
 struct Wait {
     cue: Cue,
+    at: Option<String>,
     came: Option<Came>,
     waker: Option<Waker>,
 }
@@ -109,7 +110,8 @@ impl Stagehand {
         let seen = hand.clone();
         world.observe_messages(move |_, _, to, message| {
             for wait in seen.lock().all.values_mut().filter(|wait| wait.came.is_none()) {
-                if let Some(chunk) = wait.cue.is(message) {
+                let here = wait.at.as_deref().is_none_or(|at| at == to);
+                if let Some(chunk) = wait.cue.is(message).filter(|_| here) {
                     wait.came = Some((to.to_owned(), chunk));
                     if let Some(waker) = wait.waker.take() {
                         waker.wake();
@@ -120,13 +122,13 @@ impl Stagehand {
         hand
     }
 
-    /// Waits for a cue; where it came, and the chunk that it was about.
-    pub(crate) async fn wait(&self, cue: Cue) -> Came {
+    /// Waits for a cue, if told so at one node only; where it came, and the chunk that it was about.
+    pub(crate) async fn wait(&self, cue: Cue, at: Option<String>) -> Came {
         let ticket = {
             let mut waiting = self.lock();
             waiting.next += 1;
             let number = waiting.next;
-            waiting.all.insert(number, Wait { cue, came: None, waker: None });
+            waiting.all.insert(number, Wait { cue, at, came: None, waker: None });
             Ticket(self, number)
         };
         poll_fn(|context| {

@@ -29,11 +29,19 @@ pub(super) fn strike(fault: &Fault, cluster: &Cluster) -> Undo {
         _ => return Undo::Nothing,
     };
     set(cluster, &node, faults);
-    Undo::Disks(node)
+    match fault {
+        // What could not be read may be read again, by the same process too.
+        Fault::DiskErrors { write_per_million: 0, sync_per_million: 0, .. } => Undo::Readable(node),
+        _ => Undo::Disks(node),
+    }
+}
+
+pub(super) fn set_normal(cluster: &Cluster, node: &str) {
+    set(cluster, node, cluster::disk(&cluster.shape));
 }
 
 pub(super) fn restore(cluster: &Cluster, node: &str) {
-    set(cluster, node, cluster::disk(&cluster.shape));
+    set_normal(cluster, node);
     if had_errors(cluster, node) && cluster.world.is_up(node) {
         // An operator replaces the cable and starts the server again.
         cluster.world.kill(node);

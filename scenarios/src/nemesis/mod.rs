@@ -181,6 +181,9 @@ pub enum Fault {
         operation: u64,
         /// Whether the power goes too.
         power: bool,
+        /// Only those count that make a name: of a file, a directory, or by renaming.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        naming: bool,
     },
     /// Processes of many die at once, or lose power, and are started again at the end.
     Outage {
@@ -195,6 +198,14 @@ pub enum Fault {
         target: Target,
         /// How many.
         bits: u32,
+        /// Only of the youngest chunk that is there.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        youngest: bool,
+    },
+    /// An operator removes a sealed chunk's file, or its sidecar, under the running server, at once.
+    Remove {
+        /// Whose.
+        target: Target,
     },
     /// A sector of a chunk file can't be read any more.
     BadSector {
@@ -282,6 +293,7 @@ macro_rules! named {
             | Fault::Jump { target, .. }
             | Fault::SlowNode { target, .. }
             | Fault::Misdirect { target }
+            | Fault::Remove { target }
             | Fault::StuckSync { target }
             | Fault::CrashPoint { target, .. } => vec![target],
         }
@@ -307,15 +319,27 @@ impl Fault {
     /// Whether a server may lose bytes that count towards a quorum. `relaxed`: page caches count.
     pub fn loses_data(&self, relaxed: bool) -> bool {
         match self {
-            Fault::Flip { .. } | Fault::BadSector { .. } | Fault::Misdirect { .. } | Fault::Wipe { .. } => {
-                true
-            }
+            Fault::Flip { .. }
+            | Fault::BadSector { .. }
+            | Fault::Misdirect { .. }
+            | Fault::Remove { .. }
+            | Fault::Wipe { .. } => true,
             Fault::PowerCut { target } | Fault::CrashPoint { target, power: true, .. } => {
                 relaxed && *target != Target::Master
             }
+            // What can't be read now is still there.
+            Fault::DiskErrors { write_per_million: 0, sync_per_million: 0, .. } => false,
             Fault::DiskErrors { target, .. } => relaxed && *target != Target::Master,
             _ => false,
         }
+    }
+
+    /// Whether it may harm bytes at rest so that only reading them tells.
+    pub fn rots(&self) -> bool {
+        matches!(
+            self,
+            Fault::Flip { .. } | Fault::BadSector { .. } | Fault::Misdirect { .. } | Fault::DiskErrors { .. }
+        )
     }
 
     /// Begins it. Returns what has to be done at its end.
@@ -348,6 +372,7 @@ impl Fault {
             Fault::Flip { .. }
             | Fault::BadSector { .. }
             | Fault::Misdirect { .. }
+            | Fault::Remove { .. }
             | Fault::LogRot
             | Fault::Wipe { .. } => rot::strike(self, cluster),
             Fault::DiskErrors { .. }
@@ -370,6 +395,7 @@ pub(crate) enum Undo {
     Quicken(String),
     MendLog,
     Disks(String),
+    Readable(String),
 }
 
 impl Undo {
@@ -384,6 +410,7 @@ impl Undo {
             Undo::MendLog => rot::mend_log(cluster),
             Undo::Links(node) => network::restore_links(cluster, &node),
             Undo::Disks(node) => disk::restore(cluster, &node),
+            Undo::Readable(node) => disk::set_normal(cluster, &node),
         }
     }
 }

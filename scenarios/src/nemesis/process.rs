@@ -15,11 +15,11 @@ pub(super) fn strike(fault: &Fault, cluster: &Cluster) -> Undo {
     }
     let node = cluster.resolve(fault.target());
     match fault {
-        Fault::CrashPoint { operation, power, .. } => {
+        Fault::CrashPoint { operation, power, naming, .. } => {
             if *power {
                 cluster.note_power_cut(&node);
             }
-            cluster.world.crash_at_operation(&node, *operation, *power);
+            cluster.world.crash_at_operation(&node, *operation, *naming, *power);
             Undo::Restart(vec![node])
         }
         Fault::PowerCut { .. } => {

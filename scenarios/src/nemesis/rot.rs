@@ -3,6 +3,9 @@
 use super::{Fault, Undo};
 use crate::cluster::{Cluster, MASTER, is_chunk_file};
 
+/// What a sidecar's name ends with beyond its chunk's.
+const SIDECAR: &str = ".meta";
+
 /// Chunks, their sidecars, and the journals that hold what was promised of unsealed ones.
 fn may_rot(path: &str) -> bool {
     path.starts_with("chunks/") || path.starts_with("journal-")
@@ -13,10 +16,24 @@ pub(super) fn strike(fault: &Fault, cluster: &Cluster) -> Undo {
     let node = cluster.resolve(fault.target());
     let mut rng = world.rng(&format!("rot at {}", world.now().0));
     match fault {
-        Fault::Flip { bits, .. } => {
+        Fault::Flip { bits, youngest, .. } => {
+            let last = cluster.chunk_files(&node).into_iter().max_by_key(|(.., chunk)| *chunk);
+            let young = last.filter(|_| *youngest).map(|(_, path, ..)| path);
             for _ in 0..*bits {
                 // Without a file there is nothing to rot.
-                let _ = world.flip_random_bit(&node, &mut rng, may_rot);
+                let _ = world.flip_random_bit(&node, &mut rng, |path| {
+                    young.as_ref().map_or_else(|| may_rot(path), |young| path.starts_with(young.as_str()))
+                });
+            }
+            Undo::Nothing
+        }
+        Fault::Remove { .. } => {
+            let sidecar = |path: &str| format!("{path}{SIDECAR}");
+            let mut sealed = cluster.chunk_files(&node);
+            sealed.retain(|(volume, path, ..)| world.read_file(&node, *volume, &sidecar(path)).is_some());
+            if let Some((volume, path, ..)) = rng.pick(&sealed) {
+                let path = if rng.chance(1, 4) { sidecar(path) } else { path.clone() };
+                world.remove_file(&node, *volume, &path);
             }
             Undo::Nothing
         }

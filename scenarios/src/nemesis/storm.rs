@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use cairn_core::time::Span;
 
-use super::Stagehand;
+use super::{Stagehand, Target};
 use crate::cluster::Cluster;
 use crate::plan::Strike;
 
@@ -31,7 +31,9 @@ async fn carry_out(cluster: &Cluster, stagehand: &Stagehand, strike: &Strike, ov
     world.sleep(Span::from_ms(strike.at_ms)).await;
     let mut cued = None;
     if let Some(moment) = strike.cue {
-        let Ok(came) = madsim::time::timeout(CUE_WITHIN, stagehand.wait(moment.what)).await else { return };
+        let at = moment.at.map(|server| cluster.resolve(&Target::Server(server)));
+        let waiting = stagehand.wait(moment.what, at);
+        let Ok(came) = madsim::time::timeout(CUE_WITHIN, waiting).await else { return };
         cued = Some(came);
         world.sleep_exactly(Span(moment.after_us * 1_000)).await;
     }

@@ -57,6 +57,9 @@ pub struct Strike {
 pub struct Moment {
     /// What has to arrive somewhere.
     pub what: Cue,
+    /// Only at this chunkserver.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<usize>,
     /// How many microseconds after that the strike comes.
     pub after_us: u64,
 }
@@ -67,6 +70,9 @@ const CHAOS_MS: u64 = 40_000;
 /// Chunks of the largest file, so that tiny ones don't make runs long.
 const CHUNKS_MAX: u64 = 24;
 
+/// Bytes per second of a scrubber that does not come round within a run.
+const IDLE_SCRUBBER: u64 = 64;
+
 fn file_bytes(shape: &Shape, drawn: u32) -> u32 {
     let chunk = shape.storages.iter().map(|storage| storage.chunk_bytes).min().unwrap_or(u64::MAX);
     drawn.min((chunk * CHUNKS_MAX).min(u64::from(u32::MAX)) as u32)
@@ -75,7 +81,7 @@ fn file_bytes(shape: &Shape, drawn: u32) -> u32 {
 impl Plan {
     /// The plan of `seed`.
     pub fn draw(seed: u64, profile: Profile) -> Plan {
-        let shape = Shape::draw(&mut Rng::stream(seed, "shape"));
+        let mut shape = Shape::draw(&mut Rng::stream(seed, "shape"));
         let mut rng = Rng::stream(seed, "habits");
         let habits = Habits {
             operations: 60 + rng.below(40) as u32,
@@ -95,6 +101,11 @@ impl Plan {
             shared::steps(rng, &sharing, &habits, shape.users + sharer)
         }));
         let strikes = profile.strikes(&mut Rng::stream(seed, "faults"), &shape, CHAOS_MS);
+        // Where nothing rots the scrubber has nothing to find: if it hardly comes round, others must find what is gone.
+        let rots = shape.is_relaxed() || strikes.iter().any(|strike| strike.fault.rots());
+        if !rots && Rng::stream(seed, "scrubber").chance(1, 2) {
+            shape.chunkserver.scrub_bytes_per_second = IDLE_SCRUBBER;
+        }
         Plan { seed, profile, shape, users, strikes, chaos_ms: CHAOS_MS }
     }
 

@@ -121,7 +121,7 @@ mod tests {
         assert_eq!(place, "strikes[1].at_ms");
         let (place, _) = with(vec![strike(5, Target::Cued)]).check().unwrap_err();
         assert_eq!(place, "strikes[0].cue");
-        let cue = Some(Moment { what: Cue::Open, after_us: 1 });
+        let cue = Some(Moment { what: Cue::Open, at: None, after_us: 1 });
         assert_eq!(with(vec![Strike { cue, ..strike(5, Target::Cued) }]).check(), Ok(()));
         let mut plan = Plan::tiny(1);
         plan.shape.servers.truncate(2);

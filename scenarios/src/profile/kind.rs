@@ -39,6 +39,10 @@ pub(super) enum Kind {
     SlowDisk,
     StuckSync,
     Misdirect,
+    Remove,
+    BlankMember,
+    FailedFence,
+    PassingReads,
     MasterDisk,
     LogRot,
     Cut,
@@ -50,7 +54,7 @@ pub(super) enum Kind {
 
 impl Kind {
     /// What a storm of everything is made of. A rotten log is not in it: the master is rightly gone until it is mended.
-    pub(super) const EACH: [Kind; 36] = [
+    pub(super) const EACH: [Kind; 40] = [
         Kind::Kill,
         Kind::KillClient,
         Kind::CrashPoint,
@@ -81,6 +85,10 @@ impl Kind {
         Kind::SlowDisk,
         Kind::StuckSync,
         Kind::Misdirect,
+        Kind::Remove,
+        Kind::BlankMember,
+        Kind::FailedFence,
+        Kind::PassingReads,
         Kind::MasterDisk,
         Kind::Cut,
         Kind::SlowNode,
@@ -108,6 +116,9 @@ impl Draw<'_> {
             Kind::Swizzle => self.swizzle(),
             Kind::LateOpen => self.late_open(),
             Kind::Replay => self.replay(),
+            Kind::BlankMember => self.blank_member(),
+            Kind::FailedFence => self.failed_fence(),
+            Kind::PassingReads => self.passing_reads(),
             kind => self.single(kind).into_iter().collect(),
         }
     }
@@ -124,7 +135,7 @@ impl Draw<'_> {
     fn moment(&mut self, cues: &[Cue]) -> Option<Moment> {
         let what = *self.rng.pick(cues)?;
         let after_us = self.rng.below(400) * u64::from(self.shape.disk_slow_factor);
-        Some(Moment { what, after_us })
+        Some(Moment { what, at: None, after_us })
     }
 
     fn single(&mut self, kind: Kind) -> Option<Strike> {
@@ -144,18 +155,31 @@ impl Draw<'_> {
         let fault = match kind {
             Kind::Kill => Fault::Kill { target },
             Kind::PowerCut if !relaxed => Fault::PowerCut { target },
-            Kind::CrashPoint => Fault::CrashPoint { target, operation: 1 + self.rng.below(12), power: false },
-            Kind::PowerPoint if !relaxed => {
-                Fault::CrashPoint { target, operation: 1 + self.rng.below(12), power: true }
-            }
+            Kind::CrashPoint => self.crash_point(target, 12, false),
+            Kind::PowerPoint if !relaxed => self.crash_point(target, 12, true),
             Kind::Outage => self.outage(),
             Kind::Isolate => Fault::Isolate { target },
+            Kind::SlowDisk => Fault::SlowDisk { target, factor: 2 + self.rng.below(200) as u32 },
+            Kind::StuckSync => Fault::StuckSync { target },
             _ => return None,
         };
         if !self.rng.chance(1, 3) {
             return None;
         }
-        Some((self.moment(&Cue::EACH)?, fault))
+        // Disks that lag do so while bytes come in: the others go on without them.
+        let lags = matches!(kind, Kind::SlowDisk | Kind::StuckSync);
+        Some((self.moment(if lags { &[Cue::Open, Cue::Data] } else { &Cue::EACH })?, fault))
+    }
+
+    /// Within the next `most` disk operations, or, more rarely, when one of the next names is made.
+    fn crash_point(&mut self, target: Target, most: u64, power: bool) -> Fault {
+        let naming = self.rng.chance(1, 3);
+        Fault::CrashPoint {
+            target,
+            operation: 1 + self.rng.below(if naming { 3 } else { most }),
+            power,
+            naming,
+        }
     }
 
     fn server(&mut self) -> Target {
@@ -209,7 +233,8 @@ impl Draw<'_> {
             Kind::Kill => Fault::Kill { target: self.member() },
             Kind::KillClient => Fault::Kill { target: self.client() },
             Kind::CrashPoint => {
-                Fault::CrashPoint { target: self.member(), operation: 1 + self.rng.below(40), power: false }
+                let target = self.member();
+                self.crash_point(target, 40, false)
             }
             Kind::Pause => Fault::Pause { target: self.anyone() },
             Kind::PowerCut if self.rng.chance(1, 4) => Fault::PowerCut { target: Target::Master },
@@ -221,7 +246,7 @@ impl Draw<'_> {
                     _ if relaxed => self.victim?.clone(),
                     _ => self.holder(),
                 };
-                Fault::CrashPoint { target, operation: 1 + self.rng.below(40), power: true }
+                self.crash_point(target, 40, true)
             }
             Kind::Outage => self.outage(),
             Kind::Split => Fault::Split { mask: self.rng.u64(), one_way: false },
@@ -248,7 +273,11 @@ impl Draw<'_> {
             Kind::Repeats => {
                 Fault::Repeats { target: self.anyone(), per_million: self.rng.below(300_000) as u32 }
             }
-            Kind::Flip => Fault::Flip { target: self.victim?.clone(), bits: 1 + self.rng.below(3) as u32 },
+            Kind::Flip => Fault::Flip {
+                target: self.victim?.clone(),
+                bits: 1 + self.rng.below(3) as u32,
+                youngest: self.rng.chance(1, 2),
+            },
             Kind::BadSector => Fault::BadSector { target: self.victim?.clone() },
             Kind::Wipe => Fault::Wipe { target: self.victim?.clone(), volume: self.rng.below(4) as u16 },
             Kind::DiskErrors => {
@@ -266,6 +295,7 @@ impl Draw<'_> {
             }
             Kind::StuckSync => Fault::StuckSync { target: self.member() },
             Kind::Misdirect => Fault::Misdirect { target: self.victim?.clone() },
+            Kind::Remove => Fault::Remove { target: self.victim?.clone() },
             Kind::MasterDisk => Fault::DiskErrors {
                 target: Target::Master,
                 read_per_million: 0,
@@ -284,9 +314,14 @@ impl Draw<'_> {
                 Fault::AddServer { rack: self.rng.pick(&racks).map(|rack| (*rack).clone())? }
             }
             Kind::Drift => Fault::Drift { target: self.anyone(), ppm: self.rng.below(10_000) as i32 - 5_000 },
-            Kind::CrashLoop | Kind::RollingRestart | Kind::Swizzle | Kind::LateOpen | Kind::Replay => {
-                return None;
-            }
+            Kind::CrashLoop
+            | Kind::RollingRestart
+            | Kind::Swizzle
+            | Kind::LateOpen
+            | Kind::Replay
+            | Kind::BlankMember
+            | Kind::FailedFence
+            | Kind::PassingReads => return None,
         })
     }
 
@@ -346,7 +381,10 @@ impl Draw<'_> {
             Fault::Zombie { target, other, after_ms: self.rng.below(100) }
         };
         let for_ms = self.shape.client.append_timeout_ms / 2 + self.rng.below(2_500);
-        vec![Strike { cue: Some(Moment { what: cue, after_us: 0 }), ..self.strike(0, for_ms, fault) }]
+        vec![Strike {
+            cue: Some(Moment { what: cue, at: None, after_us: 0 }),
+            ..self.strike(0, for_ms, fault)
+        }]
     }
 
     /// A chunk's opening comes again: at once, after a fence or a seal, or after its server was started again.
@@ -366,5 +404,54 @@ impl Draw<'_> {
         let down = 10 + self.rng.below(100);
         let registered = self.shape.chunkserver.reconnect_ms * 2 + self.rng.below(500);
         vec![self.strike(0, down, Fault::Kill { target }), self.strike(down + registered, 1, again)]
+    }
+
+    /// Of three members one hears nothing, one has its disks replaced, and one is cut off: the two that are left know
+    /// nothing of what was committed.
+    fn blank_member(&mut self) -> Vec<Strike> {
+        let Some(Target::Server(at)) = self.victim.cloned() else { return Vec::new() };
+        let lasts = 1_000 + self.rng.below(4_000);
+        let away = if self.rng.chance(1, 2) { Target::Primary } else { Target::Member(1) };
+        let deaf = Fault::Stall { target: Target::Member(1), other: Target::Member(2) };
+        let opened = Moment { what: Cue::Grant, at: None, after_us: 0 };
+        let written = || Some(Moment { what: Cue::Data, at: Some(at), after_us: 5_000 });
+        let wipe = Fault::Wipe { target: Target::Server(at), volume: self.rng.below(4) as u16 };
+        let down = 10 + self.rng.below(100);
+        vec![
+            Strike { cue: Some(opened), ..self.strike(0, lasts, deaf) },
+            Strike { cue: written(), ..self.strike(0, lasts, Fault::Isolate { target: away }) },
+            Strike { cue: written(), ..self.strike(0, down, wipe) },
+        ]
+    }
+
+    /// A server that is told to fence can't sync what it has.
+    fn failed_fence(&mut self) -> Vec<Strike> {
+        // Under relaxed durability a failed sync is a loss.
+        if self.shape.is_relaxed() {
+            return Vec::new();
+        }
+        let errors = Fault::DiskErrors {
+            target: Target::Cued,
+            read_per_million: 0,
+            write_per_million: 0,
+            sync_per_million: 200_000 + self.rng.below(800_000) as u32,
+        };
+        let cue = self.moment(&[Cue::Fence]).map(|moment| Moment { after_us: moment.after_us / 4, ..moment });
+        let lasts = 5 + self.rng.below(100);
+        vec![Strike { cue, ..self.strike(0, lasts, errors) }]
+    }
+
+    /// A server starts while some of what it reads can't be read; a moment later all of it can.
+    fn passing_reads(&mut self) -> Vec<Strike> {
+        let target = self.server();
+        let errors = Fault::DiskErrors {
+            target: target.clone(),
+            read_per_million: 2_000 + self.rng.below(40_000) as u32,
+            write_per_million: 0,
+            sync_per_million: 0,
+        };
+        let down = 10 + self.rng.below(50);
+        let lasts = down + 20 + self.rng.below(300) * u64::from(self.shape.disk_slow_factor).min(4);
+        vec![self.strike(0, lasts, errors), self.strike(1, down, Fault::Kill { target })]
     }
 }

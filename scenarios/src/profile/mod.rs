@@ -31,6 +31,8 @@ pub enum Profile {
     Flips,
     /// Disks fail, fill up and crawl.
     Disk,
+    /// Operators remove files, replace disks, restart servers and add new ones.
+    Operators,
     /// Everything, in a mixture of its own for each seed.
     #[default]
     All,
@@ -41,7 +43,7 @@ const JOINING_MAX: usize = 2;
 
 impl Profile {
     /// All kinds.
-    pub const EACH: [Profile; 8] = [
+    pub const EACH: [Profile; 9] = [
         Profile::Calm,
         Profile::Crashes,
         Profile::Power,
@@ -49,6 +51,7 @@ impl Profile {
         Profile::Late,
         Profile::Flips,
         Profile::Disk,
+        Profile::Operators,
         Profile::All,
     ];
 
@@ -62,6 +65,7 @@ impl Profile {
             Profile::Late => "late",
             Profile::Flips => "flips",
             Profile::Disk => "disk",
+            Profile::Operators => "operators",
             Profile::All => "all",
         }
     }
@@ -125,11 +129,37 @@ impl Profile {
                 Kind::Kill,
             ],
             Profile::Flips => {
-                vec![Kind::Flip, Kind::Flip, Kind::BadSector, Kind::Wipe, Kind::Misdirect, Kind::LogRot]
+                vec![
+                    Kind::Flip,
+                    Kind::Flip,
+                    Kind::BadSector,
+                    Kind::Wipe,
+                    Kind::Misdirect,
+                    Kind::Remove,
+                    Kind::BlankMember,
+                    Kind::LogRot,
+                ]
             }
             Profile::Disk => {
-                vec![Kind::DiskErrors, Kind::FullDisk, Kind::SlowDisk, Kind::StuckSync, Kind::MasterDisk]
+                vec![
+                    Kind::DiskErrors,
+                    Kind::FailedFence,
+                    Kind::PassingReads,
+                    Kind::FullDisk,
+                    Kind::SlowDisk,
+                    Kind::StuckSync,
+                    Kind::MasterDisk,
+                ]
             }
+            Profile::Operators => vec![
+                Kind::Remove,
+                Kind::Remove,
+                Kind::Wipe,
+                Kind::RollingRestart,
+                Kind::AddServer,
+                Kind::Kill,
+                Kind::FullDisk,
+            ],
             Profile::All => {
                 let mut kinds: Vec<Kind> = Kind::EACH.into_iter().filter(|_| rng.chance(2, 3)).collect();
                 kinds.push(Kind::Kill);

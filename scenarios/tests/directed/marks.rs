@@ -1,29 +1,28 @@
-//! What no storm can bring about: peers that lie, copied and damaged directories, a log put back from a backup. Each story
+//! What no storm can bring about: peers that lie or forget, copied and damaged directories, a log put back from a backup. Each story
 //! reaches the marks that `mark::DIRECTED` lists, and says what the machines make of it.
 
 use std::sync::atomic::Ordering;
 
-use bytes::Bytes;
 use cairn_core::chunkserver::Chunkserver;
 use cairn_core::defect::Defects;
 use cairn_core::error::MasterError;
 use cairn_core::id::{
-    Address, BootId, ChunkId, ChunkVersion, ClientId, ClusterId, Durability, Incarnation, Peer, ProcessId,
-    RequestId, ServerId, SessionId, UploadId, VolumeId, WriterId,
+    Address, BootId, ChunkId, ChunkVersion, ClientId, ClusterId, Durability, Peer, ProcessId, RequestId,
+    ServerId, SessionId, UploadId, VolumeId,
 };
 use cairn_core::mark::{COUNTS, DIRECTED, index};
 use cairn_core::master::catalog::Catalog;
 use cairn_core::master::command::{Change, Command};
 use cairn_core::message::{
-    AppendMessage, FromServer, Grant, Identity, MasterReply, MasterRequest, Member, Message, ReplicaState,
-    SealedChunk, StorageOptions, ToServer, VolumeStatus, Vote,
+    FromServer, Grant, Identity, MasterReply, MasterRequest, Member, Message, ReplicaState, SealedChunk,
+    StorageOptions, ToServer, VolumeStatus, Vote,
 };
-use cairn_core::payload::Payload;
-use cairn_core::time::{Span, UnixMs};
+use cairn_core::time::UnixMs;
 use runtime_sim::{NodeState, World};
-use scenarios::cluster::{MASTER, chunk_of, options};
+use scenarios::cluster::{MASTER, chunk_of};
 use scenarios::workload::operation::Operation;
 
+use super::lonely::{Lonely, pass, sealed, until, world};
 use super::puppet::{CLUSTER, Puppet};
 use super::stage::{CHUNK, content, shape, tell_on};
 
@@ -38,7 +37,11 @@ const STORIES: &[(&str, &[&str])] = &[
         &["complete.other_bytes", "seal.other_bytes", "seal.file_cut_short"],
     ),
     ("a_master_that_asks_another_volume", &["fence.other_volume"]),
-    ("voters_that_lie", &["seal.conflict", "seal.vote_shrinks", "seal.vote_too_long"]),
+    ("a_master_that_forgot_a_seal", &["fence.superseded"]),
+    (
+        "voters_that_lie",
+        &["seal.conflict", "seal.superseded_vote", "seal.vote_shrinks", "seal.vote_too_long"],
+    ),
     ("impostors", &["servers.duplicate", "servers.refused"]),
     (
         "directories_that_were_mixed_up",
@@ -70,132 +73,15 @@ fn reaches(story: &str, tell: impl FnOnce()) {
     }
 }
 
-/// A world with what a story starts in it.
-fn world<Fut>(story: impl FnOnce(World) -> Fut + Send + 'static)
-where
-    Fut: Future<Output = ()> + 'static,
-{
-    if let Err(failure) = runtime_sim::run(1, options(&shape()), story).result {
-        panic!("{failure}");
-    }
-}
-
-async fn pass(world: &World, ms: u64) {
-    world.sleep(Span::from_ms(ms)).await;
-}
-
-async fn until(world: &World, what: &str, condition: impl FnMut() -> bool) {
-    assert!(world.eventually(Span::from_ms(30_000), condition).await, "never: {what}");
-}
-
 fn root() -> Identity {
     Identity { user: "root".into(), groups: vec!["root".into()] }
-}
-
-/// A chunkserver with two volumes under a master and a writer that are puppets.
-struct Lonely {
-    world: World,
-}
-
-impl Lonely {
-    async fn start(world: World) -> Lonely {
-        Puppet::start(&world, MASTER, true);
-        Puppet::start(&world, "writer", false);
-        for server in ["cs0", "cs1"] {
-            world.start_chunkserver(server, "", 2, shape().chunkserver, &[MASTER], Defects::none());
-        }
-        let lonely = Lonely { world };
-        let ready = |server| lonely.world.inspect(server, Chunkserver::is_ready).unwrap_or_default();
-        until(&lonely.world, "they are registered", || ready("cs0") && ready("cs1")).await;
-        pass(&lonely.world, 500).await;
-        lonely
-    }
-
-    fn member(&self, server: &str) -> Member {
-        let (_, registration, session) =
-            Puppet::server(&self.world, MASTER, server).expect("it is registered");
-        let FromServer::Register { server, boot, process, volumes, .. } = registration else {
-            panic!("{registration:?}")
-        };
-        Member { server, session, volume: volumes[0].volume, boot, process }
-    }
-
-    fn other_volume(&self, server: &str) -> VolumeId {
-        match Puppet::server(&self.world, MASTER, server) {
-            Some((_, FromServer::Register { volumes, .. }, _)) => volumes[1].volume,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    async fn order(&self, server: &str, order: ToServer) {
-        let (peer, ..) = Puppet::server(&self.world, MASTER, server).expect("it is registered");
-        Puppet::say(&self.world, MASTER, peer, order).await;
-        pass(&self.world, 300).await;
-    }
-
-    /// Opens `chunk` on one server alone and writes `bytes` into it.
-    async fn write(&self, server: &str, chunk: u64, bytes: &[u8]) -> Grant {
-        let grant = Grant {
-            cluster: CLUSTER,
-            chunk: ChunkId(chunk),
-            version: ChunkVersion(1),
-            members: vec![self.member(server)],
-            addresses: vec![Address::new(server)],
-            replication: 1,
-            quorum: 1,
-            durability: Durability::Sync,
-            capacity: 1 << 20,
-        };
-        let to = || Peer::Dial(Address::new(server));
-        let open = AppendMessage::Open { grant: grant.clone(), position: 0, writer: WriterId(7) };
-        Puppet::say(&self.world, "writer", to(), open).await;
-        let data = AppendMessage::Data {
-            chunk: grant.chunk,
-            version: grant.version,
-            writer: WriterId(7),
-            record: 1,
-            committed: 0,
-            payload: Payload::new(0, Bytes::copy_from_slice(bytes)),
-        };
-        Puppet::say(&self.world, "writer", to(), data).await;
-        pass(&self.world, 300).await;
-        grant
-    }
-
-    fn fence(&self, server: &str, grant: &Grant, volume: Option<VolumeId>) -> ToServer {
-        let member = self.member(server);
-        let volume = volume.unwrap_or(member.volume);
-        let incarnation = Incarnation { volume, boot: member.boot, process: member.process };
-        ToServer::Fence {
-            chunk: grant.chunk,
-            version: grant.version,
-            incarnation,
-            durability: grant.durability,
-        }
-    }
-
-    fn last_vote(&self) -> Option<Vote> {
-        Puppet::heard(&self.world, MASTER).into_iter().rev().find_map(|message| match message {
-            Message::FromServer(FromServer::Vote { vote, .. }) => Some(vote),
-            _ => None,
-        })
-    }
-
-    fn state(&self, server: &str, chunk: ChunkId) -> Option<ReplicaState> {
-        let find = |machine: &Chunkserver| machine.replicas().find(|r| r.chunk == chunk).map(|r| r.state);
-        self.world.inspect(server, find)?
-    }
-}
-
-fn sealed(chunk: ChunkId, length: u64, crc: u32) -> SealedChunk {
-    SealedChunk { chunk, version: ChunkVersion(2), length, crc }
 }
 
 #[test]
 fn a_master_that_asks_for_other_bytes_gets_a_short_vote_and_damage_but_never_those_bytes() {
     reaches("a_master_that_asks_for_other_bytes", || {
         world(|world| async move {
-            let lonely = Lonely::start(world).await;
+            let lonely = Lonely::start(world, Defects::none()).await;
             // cs1 never had chunk 5; it is told to take from cs0 what cs0 has not.
             let grant = lonely.write("cs0", 5, b"abc").await;
             lonely.order("cs0", lonely.fence("cs0", &grant, None)).await;
@@ -235,11 +121,27 @@ fn a_master_that_asks_for_other_bytes_gets_a_short_vote_and_damage_but_never_tho
 fn a_master_that_asks_another_volume_gets_no_vote_of_it() {
     reaches("a_master_that_asks_another_volume", || {
         world(|world| async move {
-            let lonely = Lonely::start(world).await;
+            let lonely = Lonely::start(world, Defects::none()).await;
             let grant = lonely.write("cs0", 5, b"abc").await;
             let other = lonely.other_volume("cs0");
             lonely.order("cs0", lonely.fence("cs0", &grant, Some(other))).await;
             assert_eq!(lonely.last_vote(), Some(Vote::OtherIncarnation));
+        });
+    });
+}
+
+#[test]
+fn a_master_that_forgot_a_seal_is_told_the_version_that_it_is_at() {
+    reaches("a_master_that_forgot_a_seal", || {
+        world(|world| async move {
+            let lonely = Lonely::start(world, Defects::none()).await;
+            let grant = lonely.write("cs0", 5, b"abc").await;
+            let sealed = sealed(grant.chunk, 3, crc32fast::hash(b"abc"));
+            lonely.order("cs0", ToServer::Seal { base: grant.version, sealed }).await;
+            assert_eq!(lonely.state("cs0", grant.chunk), Some(ReplicaState::Sealed));
+            lonely.order("cs0", lonely.fence("cs0", &grant, None)).await;
+            assert_eq!(lonely.last_vote(), Some(Vote::Superseded { version: sealed.version }));
+            assert_eq!(lonely.state("cs0", grant.chunk), Some(ReplicaState::Sealed));
         });
     });
 }
@@ -339,7 +241,7 @@ fn voters_that_lie_get_nothing_sealed() {
             vote(&world, &grant, 0, Vote::Prefix { length: 9, crc: 1 }).await;
             vote(&world, &grant, 0, Vote::Prefix { length: 5, crc: 1 }).await;
             vote(&world, &grant, 1, Vote::Prefix { length: 9, crc: 2 }).await;
-            vote(&world, &grant, 2, Vote::Absent).await;
+            vote(&world, &grant, 2, Vote::Superseded { version: ChunkVersion(7) }).await;
             until(&world, "an answer", || answer(&world, asked).is_some()).await;
             let refused = answer(&world, asked);
             assert!(matches!(refused, Some(Err(MasterError::QuorumLost { .. }))), "{refused:?}");
@@ -382,7 +284,7 @@ fn impostors_are_refused_with_a_reason() {
 fn directories_that_were_mixed_up_stop_the_server_which_says_so() {
     reaches("directories_that_were_mixed_up", || {
         world(|world| async move {
-            let lonely = Lonely::start(world).await;
+            let lonely = Lonely::start(world, Defects::none()).await;
             let world = &lonely.world;
             lonely.write("cs0", 5, b"abc").await;
             let identity = |server: &str, volume| {

@@ -4,6 +4,7 @@ mod counterexamples;
 mod damage;
 mod failover;
 mod limits;
+mod lonely;
 mod marks;
 mod puppet;
 mod restart;

@@ -22,7 +22,7 @@ pub(crate) struct Arguments {
     /// Runs at once [default: one for each processor].
     #[arg(long)]
     jobs: Option<usize>,
-    /// Which storm: calm, crashes, power, partitions, late, flips, disk or all.
+    /// Which storm: calm, crashes, power, partitions, late, flips, disk, operators or all.
     #[arg(long, default_value_t)]
     profile: Profile,
     /// Print the summary as JSON.

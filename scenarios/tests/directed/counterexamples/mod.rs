@@ -2,6 +2,7 @@
 //! holds, and on machines without the rule it breaks. Rules 9 and 12 wait for reopening and for shared append: until a
 //! chunk can have a second grant, no order can be of an older one, and no writer has to ask what became of its record.
 
+mod drops;
 mod rig;
 
 use cairn_core::message::ReplicaState;
