@@ -162,7 +162,9 @@ mod tests {
     fn the_yardsticks_measure_something() {
         let dir = tempfile::tempdir().unwrap();
         assert!(super::relay(dir.path(), 3_000_000, true).unwrap() > 0.0);
-        assert!(super::stream(dir.path(), 3_000_000).unwrap() > 0.0);
+        let file = super::stream_file(dir.path(), 3_000_000).unwrap();
+        assert!(super::stream(&file, 3_000_000).unwrap() > 0.0);
+        std::fs::remove_file(file).unwrap();
         assert!(super::small_files(dir.path(), 3, 100).unwrap() > 0.0);
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
     }
