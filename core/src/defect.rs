@@ -133,6 +133,8 @@ defects! {
     OutcomesLostAtReplay = "outcomes-lost-at-replay",
     /// A refusal is not remembered: what comes again later may be carried out although its client was told that it was not.
     RefusalsForgotten = "refusals-forgotten",
+    /// A replica that its server was told to drop counts again when a report shows it before it is gone.
+    OrderedDropCounts = "ordered-drop-counts",
     /// All clients number their requests under one identity.
     ClientIdReused = "client-id-reused",
     /// A reader goes on in the new file when the one that it reads was replaced.

@@ -69,6 +69,7 @@ pub const MARKS: &[&str] = &[
     "grants.members_unknown_yet",
     "grants.not_enough_servers",
     "grants.repeated",
+    "locations.leaving",
     "locations.unreported",
     "oplog.damage",
     "oplog.disk_error",

@@ -13,7 +13,7 @@ use super::script::Script;
 use crate::disk::{DiskError, DiskOk, DiskRequest, DiskResult};
 use crate::id::ChunkId;
 use crate::machine::Level;
-use crate::message::ToServer;
+use crate::message::{FromServer, ToServer};
 
 /// Orders that wait behind one chunk's job; more are dropped, the master repeats what it still wants.
 const WAITING_MAX: usize = 16;
@@ -120,6 +120,14 @@ impl Jobs {
         copies.filter(|job| job.phase == Phase::Finishing).map(|job| job.chunk).collect()
     }
 
+    /// Whether the replica of a chunk is to be dropped: nobody may count on it any more.
+    pub(super) fn is_leaving(&self, chunk: ChunkId) -> bool {
+        let drops = |order: &ToServer| matches!(order, ToServer::Drop { .. });
+        let running = self.running.get(&chunk).and_then(|job| job.as_ref());
+        running.is_some_and(|job| drops(&job.order))
+            || self.waiting.get(&chunk).is_some_and(|orders| orders.iter().any(drops))
+    }
+
     pub(super) fn job_mut(&mut self, chunk: ChunkId) -> Option<&mut Job> {
         self.running.get_mut(&chunk)?.as_mut()
     }
@@ -145,8 +153,14 @@ impl Chunkserver {
         }
         let same = self.jobs.job_mut(chunk).is_some_and(|job| job.order == order);
         let waiting = self.jobs.waiting.entry(chunk).or_default();
-        if !same && !waiting.contains(&order) && waiting.len() < WAITING_MAX {
+        if same || waiting.contains(&order) {
+            return;
+        }
+        if waiting.len() < WAITING_MAX {
             waiting.push_back(order);
+        } else if let ToServer::Drop { chunk, version, .. } = order {
+            // The master does not count the replica until it is answered.
+            self.tell_master(FromServer::DropDone { chunk, version, dropped: false });
         }
     }
 

@@ -115,6 +115,7 @@ impl Chunkserver {
         let all: Vec<ReplicaReport> = self
             .replicas
             .iter()
+            .filter(|(chunk, _)| !self.jobs.is_leaving(**chunk))
             .map(|(chunk, r)| replica::report(*chunk, r, self.volume(r.volume).identity.volume))
             .collect();
         let mut parts: Vec<Vec<ReplicaReport>> = all.chunks(PART).map(<[_]>::to_vec).collect();

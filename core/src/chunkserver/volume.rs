@@ -239,7 +239,11 @@ impl Chunkserver {
 
     /// Tells the master a replica's state.
     pub(super) fn tell_changed(&mut self, chunk: ChunkId) {
+        let leaving = self.jobs.is_leaving(chunk);
         if let Some(replica) = self.replicas.get_mut(&chunk) {
+            if leaving && replica.state == ReplicaState::Sealed {
+                return;
+            }
             self.changes += 1;
             self.changed_at.insert(chunk, self.changes);
             let volume = self.volumes[usize::from(replica.volume)].identity.volume;

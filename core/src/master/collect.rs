@@ -194,6 +194,7 @@ impl Master {
             self.collect.dropped += 1;
             let expected = self.expected(drop.chunk);
             self.locations.remove(drop.server, drop.chunk, drop.volume, expected);
+            self.locations.leave(drop.server, drop.chunk);
             fx.send(
                 peer,
                 ToServer::Drop {

@@ -80,6 +80,8 @@ pub(super) struct Locations {
     chunks: BTreeMap<ChunkId, Entry>,
     by_server: BTreeMap<ServerId, BTreeSet<ChunkId>>,
     progress: BTreeMap<ServerId, ReportProgress>,
+    /// Replicas that their servers were told to drop, until they answer: whatever they report meanwhile, these count no more.
+    leaving: BTreeSet<(ServerId, ChunkId)>,
     under: BTreeSet<(u8, ChunkId)>,
     missing: BTreeSet<ChunkId>,
     over: BTreeSet<ChunkId>,
@@ -93,6 +95,7 @@ impl Locations {
             chunks: BTreeMap::new(),
             by_server: BTreeMap::new(),
             progress: BTreeMap::new(),
+            leaving: BTreeSet::new(),
             under: BTreeSet::new(),
             missing: BTreeSet::new(),
             over: BTreeSet::new(),
@@ -138,6 +141,7 @@ impl Locations {
         expected: impl Fn(ChunkId) -> Expected,
     ) {
         self.progress.insert(server, ReportProgress::default());
+        self.leaving.retain(|(leaver, _)| *leaver != server);
         let chunks: Vec<ChunkId> = self.by_server.get(&server).into_iter().flatten().copied().collect();
         for chunk in chunks {
             if let Some(entry) = self.chunks.get_mut(&chunk) {
@@ -163,6 +167,23 @@ impl Locations {
             }
             self.refresh(chunk, expected(chunk));
         }
+    }
+
+    /// A server is told to drop its replica.
+    pub(super) fn leave(&mut self, server: ServerId, chunk: ChunkId) {
+        if !self.defects.has(Defect::OrderedDropCounts) {
+            self.leaving.insert((server, chunk));
+        }
+    }
+
+    /// Orders to drop that are not answered yet.
+    pub(super) fn leaving(&self) -> usize {
+        self.leaving.len()
+    }
+
+    /// A server answered the order to drop its replica.
+    pub(super) fn drop_answered(&mut self, server: ServerId, chunk: ChunkId) {
+        self.leaving.remove(&(server, chunk));
     }
 
     /// A replica's state, as told outside of a block report. A report that is under way may not contain it yet.
@@ -249,6 +270,10 @@ impl Locations {
     }
 
     fn put(&mut self, server: ServerId, report: ReplicaReport, seen: u64, expected: Expected) {
+        if self.leaving.contains(&(server, report.chunk)) {
+            reached!("locations.leaving");
+            return;
+        }
         let entry = self.chunks.entry(report.chunk).or_default();
         match entry.replicas.iter_mut().find(|r| r.server == server && r.report.volume == report.volume) {
             Some(replica) => {

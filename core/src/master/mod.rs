@@ -165,6 +165,7 @@ impl Master {
         let mut sizes = Vec::from([
             ("servers", self.servers.iter().count()),
             ("locations", self.locations.len()),
+            ("drops without an answer", self.locations.leaving()),
             ("seals", self.seals.len()),
             ("uploads", self.uploads.len()),
             ("waiters", self.waiters.len()),

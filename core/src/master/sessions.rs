@@ -44,6 +44,7 @@ impl Master {
             }
             FromServer::CopyDone { target, error } => self.on_copy_done(now, server, target, error, fx),
             FromServer::DropDone { chunk, version, dropped } => {
+                self.locations.drop_answered(server, chunk);
                 if dropped {
                     self.locations.dropped(server, chunk, version, self.expected(chunk));
                 } else {

@@ -39,6 +39,33 @@ fn a_report_from_before_a_drop_does_not_bring_the_replica_back() {
 }
 
 #[test]
+fn a_replica_counts_no_more_from_the_order_to_drop_it_to_the_answer() {
+    let (mut rig, sealed) = file_on_three(5);
+    let all = [1, 2, 3, 4, 5];
+    rig.sealed_on(4, sealed);
+    let mut victim = 0;
+    for _ in 0..30 {
+        rig.pass(1_000, &all);
+        victim = all.into_iter().find(|n| drops(&mut rig, *n) > 0).unwrap_or(victim);
+    }
+    assert_ne!(victim, 0, "one of four replicas goes");
+    // Its disk is slow: what it reports after the order came is still there.
+    for report in 9..12 {
+        let replicas = Vec::from([replica(victim, sealed, ReplicaState::Sealed)]);
+        rig.message(conn(victim), FromServer::BlockReport { report, replicas, last: true });
+        assert_eq!(rig.master.good_replicas(sealed.chunk), 3);
+        rig.pass(10_000, &all);
+    }
+    assert!(all.into_iter().all(|n| drops(&mut rig, n) == 0), "the others are needed");
+    // It refused: the replica is there and counts again.
+    let (chunk, version) = (sealed.chunk, sealed.version);
+    rig.message(conn(victim), FromServer::DropDone { chunk, version, dropped: false });
+    let replicas = Vec::from([replica(victim, sealed, ReplicaState::Sealed)]);
+    rig.message(conn(victim), FromServer::BlockReport { report: 12, replicas, last: true });
+    assert_eq!(rig.master.good_replicas(chunk), 4);
+}
+
+#[test]
 fn a_replica_that_is_gone_from_no_matter_which_volume_counts_no_more() {
     let (mut rig, sealed) = file_on_three(3);
     let gone = ReplicaReport { volume: VolumeId(0), ..replica(2, sealed, ReplicaState::Gone) };
