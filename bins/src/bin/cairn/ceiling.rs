@@ -27,13 +27,7 @@ pub(crate) fn relay(dir: &Path, bytes: u64, sync: bool) -> Result<f64> {
     let started = Instant::now();
     let port = next.context("three hops")?;
     let mut first = connect(port)?;
-    let buffer = pattern();
-    let mut left = bytes;
-    while left > 0 {
-        let part = left.min(BUFFER as u64) as usize;
-        first.write_all(&buffer[..part])?;
-        left -= part as u64;
-    }
+    write_pattern(&mut first, bytes)?;
     first.shutdown(std::net::Shutdown::Write)?;
     let mut done = [0];
     first.read_exact(&mut done)?;
@@ -111,13 +105,7 @@ pub(crate) fn stream_file(dir: &Path, bytes: u64) -> Result<PathBuf> {
     std::fs::create_dir_all(dir)?;
     let path = dir.join("stream");
     let mut file = File::create(&path)?;
-    let buffer = pattern();
-    let mut left = bytes;
-    while left > 0 {
-        let part = left.min(BUFFER as u64) as usize;
-        file.write_all(&buffer[..part])?;
-        left -= part as u64;
-    }
+    write_pattern(&mut file, bytes)?;
     Ok(path)
 }
 
@@ -150,6 +138,17 @@ fn connect(port: u16) -> Result<TcpStream> {
     let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
     stream.set_nodelay(true)?;
     Ok(stream)
+}
+
+fn write_pattern(to: &mut impl Write, bytes: u64) -> Result<()> {
+    let buffer = pattern();
+    let mut left = bytes;
+    while left > 0 {
+        let part = left.min(BUFFER as u64) as usize;
+        to.write_all(&buffer[..part])?;
+        left -= part as u64;
+    }
+    Ok(())
 }
 
 fn pattern() -> Vec<u8> {

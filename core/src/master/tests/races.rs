@@ -13,6 +13,16 @@ fn drops(rig: &mut Rig, server: u64) -> usize {
     rig.orders(server).iter().filter(|o| matches!(o, ToServer::Drop { .. })).count()
 }
 
+/// The server whose replica, one too many, is ordered to go.
+fn ordered_to_drop(rig: &mut Rig, servers: &[u64]) -> u64 {
+    let mut victim = None;
+    for _ in 0..30 {
+        rig.pass(1_000, servers);
+        victim = servers.iter().find(|n| drops(rig, **n) > 0).or(victim);
+    }
+    *victim.expect("one of four replicas goes")
+}
+
 fn seal_again(rig: &mut Rig, request: u64, upload: UploadId, grant: &Grant) {
     rig.ask_as(request, MasterRequest::SealChunk { upload, chunk: grant.chunk, version: grant.version });
 }
@@ -22,12 +32,7 @@ fn a_report_from_before_a_drop_does_not_bring_the_replica_back() {
     let (mut rig, sealed) = file_on_three(4);
     let all = [1, 2, 3, 4];
     rig.sealed_on(4, sealed);
-    let mut victim = 0;
-    for _ in 0..30 {
-        rig.pass(1_000, &all);
-        victim = all.into_iter().find(|n| drops(&mut rig, *n) > 0).unwrap_or(victim);
-    }
-    assert_ne!(victim, 0, "one of four replicas goes");
+    let victim = ordered_to_drop(&mut rig, &all);
     // What it sent before the order arrived.
     let replicas = Vec::from([replica(victim, sealed, ReplicaState::Sealed)]);
     rig.message(conn(victim), FromServer::BlockReport { report: 9, replicas, last: true });
@@ -43,12 +48,7 @@ fn a_replica_counts_no_more_from_the_order_to_drop_it_to_the_answer() {
     let (mut rig, sealed) = file_on_three(5);
     let all = [1, 2, 3, 4, 5];
     rig.sealed_on(4, sealed);
-    let mut victim = 0;
-    for _ in 0..30 {
-        rig.pass(1_000, &all);
-        victim = all.into_iter().find(|n| drops(&mut rig, *n) > 0).unwrap_or(victim);
-    }
-    assert_ne!(victim, 0, "one of four replicas goes");
+    let victim = ordered_to_drop(&mut rig, &all);
     // Its disk is slow: what it reports after the order came is still there.
     for report in 9..12 {
         let replicas = Vec::from([replica(victim, sealed, ReplicaState::Sealed)]);
