@@ -176,6 +176,11 @@ impl Locations {
         }
     }
 
+    /// Servers that will never answer.
+    pub(super) fn forget_leavers(&mut self, gone: impl Fn(ServerId) -> bool) {
+        self.leaving.retain(|(server, _)| !gone(*server));
+    }
+
     /// Orders to drop that are not answered yet.
     pub(super) fn leaving(&self) -> usize {
         self.leaving.len()

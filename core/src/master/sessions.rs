@@ -89,6 +89,7 @@ impl Master {
                 let catalog = &self.catalog;
                 let has = |volume| asked.volumes.iter().any(|v| v.volume == volume);
                 self.locations.new_session(server, has, |chunk| expected(catalog, chunk));
+                self.forget_replaced_servers();
                 fx.note(Level::Info, format!("{server} at {} registered as {session}", asked.address));
                 fx.send(
                     asked.peer.clone(),
@@ -232,5 +233,12 @@ impl Master {
             self.copies_lost_with(now, server);
             self.advance_seals_of(now, server, fx);
         }
+        self.forget_replaced_servers();
+    }
+
+    /// Whose directory was replaced under its address has another server's identity now.
+    fn forget_replaced_servers(&mut self) {
+        let servers = &self.servers;
+        self.locations.forget_leavers(|server| servers.by_id(server).is_none());
     }
 }
