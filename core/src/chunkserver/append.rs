@@ -317,7 +317,7 @@ impl Chunkserver {
     }
 
     /// A list that was made before the file grew shows less than what is promised from here on.
-    fn note_growth(&mut self, chunk: ChunkId) {
+    pub(super) fn note_growth(&mut self, chunk: ChunkId) {
         if !self.setup.defects.has(Defect::GrowthUnnoticed) {
             self.touch(chunk);
         }
