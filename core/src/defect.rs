@@ -149,6 +149,18 @@ defects! {
     ScrubBlind = "scrub-blind",
     /// Block reports name replicas whose files are gone.
     ReportBlind = "report-blind",
+    /// A scan judges a chunk that changed meanwhile, if its server was told to drop an older replica of it.
+    ChangeUnnoticed = "change-unnoticed",
+    /// A server that another one replaced under its address goes on vouching for its replicas until it counts as dead.
+    ReplacedVouches = "replaced-vouches",
+    /// What comes into quarantine is purged at once.
+    PurgeAtOnce = "purge-at-once",
+    /// Directories above what is named need not grant search.
+    SearchUnchecked = "search-unchecked",
+    /// The sticky bit of a directory is ignored.
+    StickyIgnored = "sticky-ignored",
+    /// Replicas are placed without a look at racks.
+    RacksIgnored = "racks-ignored",
     /// A copy takes a source that has too many reads under way for a broken one.
     BusyIsFailure = "busy-is-failure",
 }

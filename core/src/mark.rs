@@ -145,6 +145,7 @@ pub const MARKS: &[&str] = &[
     "servers.duplicate",
     "servers.refused",
     "servers.replaced",
+    "servers.replaced_while_live",
     "servers.revived",
     "session.master_silent",
 ];

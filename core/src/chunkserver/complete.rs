@@ -188,6 +188,8 @@ impl Chunkserver {
     fn log_completed(&mut self, mut job: Job) -> Option<Job> {
         let ToServer::Complete { chunk, version, length, .. } = job.order else { return None };
         let table = core::mem::take(&mut job.table);
+        // Reads that began before would be measured by the new length.
+        self.renew(chunk);
         let replica = self.replicas.get_mut(&chunk)?;
         let volume = replica.volume;
         replica.length = length;

@@ -274,6 +274,7 @@ impl Chunkserver {
         }
         match job.script.next() {
             Some(request) => {
+                self.schedule_purge(&request);
                 self.job_disk(job, request);
                 Ok(false)
             }

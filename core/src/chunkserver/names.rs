@@ -82,6 +82,12 @@ pub(super) fn quarantined(volume: u16, file: &str, number: u64, keep: bool) -> D
     DiskPath::new(volume, &format!("quarantine/{file}.{number}{suffix}"))
 }
 
+/// Whether a path is in the quarantine and not to be kept for good.
+pub(super) fn is_purged(path: &DiskPath) -> bool {
+    let name = path.name.strip_prefix("quarantine/");
+    name.and_then(parse_quarantined).is_some_and(|(_, keep)| !keep)
+}
+
 /// The number of a name in the quarantine and whether it is kept for good.
 pub(super) fn parse_quarantined(name: &str) -> Option<(u64, bool)> {
     let (name, keep) = match name.strip_suffix(".keep") {

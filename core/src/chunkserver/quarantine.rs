@@ -19,13 +19,14 @@ use crate::id::ChunkId;
 use crate::machine::Level;
 use crate::message::{DropReason, FromServer, ToServer};
 use crate::reached;
+use crate::time::Time;
 
 /// Files purged in one step. No fewer than one order of the master can bring: what is dropped must not come faster than it
 /// goes, or the quarantine takes the space that was to be freed.
 const PURGE_BATCH: usize = 512;
 
 impl Chunkserver {
-    /// The steps that move a chunk's files on `volume` into the quarantine. Their purge is scheduled.
+    /// The steps that move a chunk's files on `volume` into the quarantine.
     pub(super) fn quarantine_steps(&mut self, chunk: ChunkId, volume: u16, keep: bool) -> Script {
         let number = self.volume(volume).quarantine_number;
         self.volume_mut(volume).quarantine_number += 1;
@@ -37,15 +38,29 @@ impl Chunkserver {
             [(names::meta(volume, cluster, chunk), meta), (names::data(volume, cluster, chunk), data)]
         {
             let to = names::quarantined(volume, &file, number, keep);
-            if !keep {
-                let due = self.now + crate::config::ms(self.setup.config.quarantine_ms);
-                self.purges.push_back((due, to.clone()));
-            }
             script.attempt(DiskRequest::Rename { from, to });
             script.attempt(DiskRequest::SyncDir(names::dir(volume, chunk)));
         }
         script.step(DiskRequest::SyncDir(DiskPath::new(volume, "quarantine")));
         script
+    }
+
+    /// A file's time in quarantine runs from the moment at which it is moved there, whatever that had to wait for.
+    pub(super) fn schedule_purge(&mut self, request: &DiskRequest) {
+        if let DiskRequest::Rename { to, .. } = request
+            && names::is_purged(to)
+        {
+            let due = self.purge_due();
+            self.purges.push_back((due, to.clone()));
+        }
+    }
+
+    /// When what comes into quarantine now is purged.
+    pub(super) fn purge_due(&self) -> Time {
+        if self.setup.defects.has(Defect::PurgeAtOnce) {
+            return self.now;
+        }
+        self.now + crate::config::ms(self.setup.config.quarantine_ms)
     }
 
     pub(super) fn start_drop(&mut self, mut job: Job) -> Option<Job> {

@@ -316,7 +316,10 @@ impl Chunkserver {
     /// Formatting and repairs: the next step, or what follows.
     fn recovery_script(&mut self, index: u16, r: &mut Recovery) {
         match r.script.next() {
-            Some(request) => self.recovery_disk(index, 0, request),
+            Some(request) => {
+                self.schedule_purge(&request);
+                self.recovery_disk(index, 0, request);
+            }
             None if r.phase == Phase::Formatting => self.read_root(index, r),
             None => {
                 r.phase = Phase::Space;
@@ -326,7 +329,7 @@ impl Chunkserver {
     }
 
     fn on_quarantine_list(&mut self, index: u16, entries: &[Entry]) {
-        let due = self.now + crate::config::ms(self.setup.config.quarantine_ms);
+        let due = self.purge_due();
         for entry in entries {
             let Some((number, keep)) = names::parse_quarantined(&entry.name) else { continue };
             let volume = self.volume_mut(index);

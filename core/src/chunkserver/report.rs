@@ -112,10 +112,11 @@ impl Chunkserver {
         }
         self.report_number += 1;
         let report = self.report_number;
+        let counts_all = self.setup.defects.has(Defect::OrderedDropCounts);
         let all: Vec<ReplicaReport> = self
             .replicas
             .iter()
-            .filter(|(chunk, _)| !self.jobs.is_leaving(**chunk))
+            .filter(|(chunk, _)| counts_all || !self.jobs.is_leaving(**chunk))
             .map(|(chunk, r)| replica::report(*chunk, r, self.volume(r.volume).identity.volume))
             .collect();
         let mut parts: Vec<Vec<ReplicaReport>> = all.chunks(PART).map(<[_]>::to_vec).collect();

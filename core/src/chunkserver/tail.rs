@@ -161,10 +161,6 @@ impl Chunkserver {
             self.volume_mut(index).quarantine_number += 1;
             let keep = r.distrusted;
             let to = names::quarantined(index, &names::file_name(cluster, chunk), number, keep);
-            if !keep {
-                let due = self.now + crate::config::ms(self.setup.config.quarantine_ms);
-                self.purges.push_back((due, to.clone()));
-            }
             r.script.attempt(DiskRequest::Rename { from: names::data(index, cluster, chunk), to });
         }
     }
@@ -281,6 +277,7 @@ impl Chunkserver {
         let mut steps = self.quarantine_steps(chunk, loser, false);
         while let Some(request) = steps.next() {
             if matches!(request, DiskRequest::Rename { .. }) {
+                self.schedule_purge(&request);
                 self.out.disk(request, Then::Nothing);
             }
         }

@@ -11,6 +11,7 @@ use super::journal::Journal;
 use super::out::Then;
 use super::script::Script;
 use super::{Chunkserver, replica};
+use crate::defect::Defect;
 use crate::disk::{DiskError, DiskOk, DiskRequest, DiskResult};
 use crate::id::{ChunkId, ChunkVersion, Incarnation, VolumeId};
 use crate::machine::Level;
@@ -240,12 +241,13 @@ impl Chunkserver {
     /// Tells the master a replica's state.
     pub(super) fn tell_changed(&mut self, chunk: ChunkId) {
         let leaving = self.jobs.is_leaving(chunk);
+        if !leaving || !self.setup.defects.has(Defect::ChangeUnnoticed) {
+            self.touch(chunk);
+        }
         if let Some(replica) = self.replicas.get_mut(&chunk) {
             if leaving && replica.state == ReplicaState::Sealed {
                 return;
             }
-            self.changes += 1;
-            self.changed_at.insert(chunk, self.changes);
             let volume = self.volumes[usize::from(replica.volume)].identity.volume;
             let report = replica::report(chunk, replica, volume);
             self.tell_master(FromServer::ReplicaChanged(report));

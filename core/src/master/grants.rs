@@ -1,6 +1,7 @@
 //! Opening an upload's next chunk: which servers get it, and the logged grant (PROTOCOL rule 1).
 
 use alloc::collections::BTreeMap;
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::Master;
@@ -126,13 +127,17 @@ impl Master {
     ) -> Vec<Candidate> {
         let floor = self.config.min_free_bytes.saturating_add(bytes);
         let rng = &mut self.rng;
+        let defects = self.defects;
+        let rack = |server: &Server| {
+            if defects.has(Defect::RacksIgnored) { String::new() } else { server.rack.clone() }
+        };
         let candidate = |(id, server): (ServerId, &Server)| {
             let fit: Vec<_> = server.volumes.iter().filter(|v| v.writable && v.free_bytes >= floor).collect();
             let volume = fit.get(placement::weighted(&fit, |v| (v.free_bytes >> 20) + 1, rng))?;
             Some(Candidate {
                 server: id,
                 volume: volume.volume,
-                rack: server.rack.clone(),
+                rack: rack(server),
                 free: volume.free_bytes,
                 load: server.load,
                 avoid: avoid.contains(&id),

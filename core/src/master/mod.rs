@@ -126,7 +126,7 @@ impl Master {
             defects,
             phase: Phase::Starting,
             started: None,
-            servers: Servers::default(),
+            servers: Servers::new(defects),
             seals: BTreeMap::new(),
             repair: Repair::default(),
             collect: Collect::default(),

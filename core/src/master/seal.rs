@@ -24,6 +24,9 @@ use crate::time::{Span, Time};
 /// Orders without an answer are repeated after so long.
 const REPEAT: Span = Span::from_ms(2_000);
 
+/// The vote of a member that has nothing of the chunk.
+const ABSENT: Ballot = Ballot::Prefix { length: 0, crc: 0 };
+
 /// Someone who asked for the seal.
 #[derive(Clone, Debug, Hash)]
 pub(super) struct Waiter {
@@ -156,13 +159,20 @@ impl Master {
         let Some(i) = member.or(self.defects.has(Defect::NonMembersVote).then_some(0)) else { return };
         let granted = task.grant.members[i].incarnation();
         let stands = any || member.is_none() || granted.stands(task.grant.durability, incarnation);
+        if stands && vote == Vote::OtherIncarnation && task.votes[i] == Some(ABSENT) {
+            // It voted for a chunk that it had not, registered anew, and has forgotten the vote with its journal.
+            let members = task.grant.members.len();
+            task.votes[i] = None;
+            task.asked.retain(|&asked, _| asked % members != i);
+            return self.advance_seal(now, chunk, fx);
+        }
         let ballot = match vote {
             Vote::Prefix { length, .. } if length > task.grant.capacity => {
                 reached!("seal.vote_too_long");
                 Ballot::Void
             }
             Vote::Prefix { length, crc } if stands => Ballot::Prefix { length, crc },
-            Vote::Absent if stands => Ballot::Prefix { length: 0, crc: 0 },
+            Vote::Absent if stands => ABSENT,
             Vote::OtherIncarnation if any => Ballot::Prefix { length: 0, crc: 0 },
             Vote::Prefix { .. } | Vote::Absent | Vote::OtherIncarnation => {
                 reached!("seal.other_incarnation");

@@ -8,6 +8,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use crate::defect::{Defect, Defects};
 use crate::id::{Address, BootId, ClusterId, Durability, Peer, ProcessId, ServerId, SessionId, VolumeId};
 use crate::message::{Member, VolumeStatus};
 use crate::reached;
@@ -92,9 +93,14 @@ pub(super) struct Servers {
     contenders: BTreeMap<ServerId, (Time, Registration)>,
     epoch: u32,
     sessions: u32,
+    defects: Defects,
 }
 
 impl Servers {
+    pub(super) fn new(defects: Defects) -> Servers {
+        Servers { defects, ..Servers::default() }
+    }
+
     /// Begins the sessions of the master's start number `epoch`.
     pub(super) fn begin(&mut self, epoch: u32) {
         self.epoch = epoch;
@@ -155,6 +161,7 @@ impl Servers {
 
     fn admit(&mut self, now: Time, asked: Registration) -> Admission {
         self.contenders.remove(&asked.server);
+        self.doubt_replaced(now, &asked);
         self.sessions += 1;
         let session = SessionId(u64::from(self.epoch) << 32 | u64::from(self.sessions));
         let server = Server {
@@ -178,6 +185,19 @@ impl Servers {
         self.by_peer.insert(asked.peer, asked.server);
         self.forget_replaced();
         Admission::Admitted { session, replaced }
+    }
+
+    /// Two servers can't live at one address: unless the other one speaks again, its disks were replaced.
+    fn doubt_replaced(&mut self, now: Time, asked: &Registration) {
+        if self.defects.has(Defect::ReplacedVouches) {
+            return;
+        }
+        for (id, other) in &mut self.map {
+            if *id != asked.server && other.live && other.address == asked.address {
+                reached!("servers.replaced_while_live");
+                other.doubted = Some(now);
+            }
+        }
     }
 
     /// A server said something. Returns whether it was dead before: from now on it has to be buried again.
@@ -340,6 +360,19 @@ mod tests {
         let ripe = servers.ripe_contenders(Time(30), Span(10));
         assert!(matches!(servers.readmit(Time(30), ripe[0].clone()), Admission::Admitted { .. }));
         assert!(servers.vouches(ServerId(1)));
+    }
+
+    #[test]
+    fn a_server_whose_address_is_anothers_vouches_for_nothing_until_it_speaks() {
+        let mut servers = Servers::default();
+        register(&mut servers, 0, 1, "a");
+        register(&mut servers, 0, 2, "b");
+        register(&mut servers, 5, 3, "a");
+        let vouch = |servers: &Servers| [1, 2, 3].map(|id| servers.vouches(ServerId(id)));
+        assert_eq!(vouch(&servers), [false, true, true], "its disks may be gone");
+        // Both were told to be reached at the same address.
+        servers.heartbeat(Time(20), ServerId(1), Vec::new(), 0, Span(5));
+        assert_eq!(vouch(&servers), [true, true, true]);
     }
 
     #[test]

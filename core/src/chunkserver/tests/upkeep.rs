@@ -185,6 +185,43 @@ fn a_file_removed_by_hand_is_noticed_by_the_report() {
     assert_eq!(states, [(5, ReplicaState::Sealed), (6, ReplicaState::Damaged)]);
 }
 
+/// A copy replaces what is gone while a report's list is under way and an order to drop the old replica waits.
+fn copied_during_a_report(defects: Defects) -> Option<ReplicaState> {
+    let config = ChunkserverConfig { scrub_bytes_per_second: 0, ..ChunkserverConfig::default() };
+    let mut world = World::with(config);
+    world.plant(defects);
+    world.write(5, b"here");
+    let sealed = world.seal(&[0, 1, 2], 5, b"here");
+    for path in world.nodes[0].disk.find("chunks/05/") {
+        world.nodes[0].disk.delete(&path);
+    }
+    world.pass(6_000);
+    assert_eq!(last_report(&world, 0)[0].state, ReplicaState::Damaged);
+    world.nodes[0].late = &["SyncDir(DiskPath { volume: 0, name: \"chunks\"", "name: \"chunks/05\" })"];
+    world.order(0, copy(&world, 0, sealed, &["cs1"]));
+    let (chunk, volume) = (ChunkId(5), world.nodes[0].volumes[0]);
+    world.order(0, ToServer::Drop { chunk, version: V1, volume, reason: DropReason::Stale });
+    world.pass(6_000);
+    world.nodes[0].late = &[];
+    world.answer_late(0);
+    assert_eq!(copy_outcome(&world, 0), Some(None));
+    assert!(world.to_master.contains(&(0, FromServer::DropDone { chunk, version: V1, dropped: false })));
+    world.answer_late(0);
+    world.nodes[0].machine.replicas().next().map(|r| r.state)
+}
+
+#[test]
+fn a_list_from_before_a_copy_says_nothing_of_the_copy() {
+    assert_eq!(copied_during_a_report(Defects::none()), Some(ReplicaState::Sealed));
+}
+
+#[cfg(feature = "defects")]
+#[test]
+fn a_change_that_is_not_noted_is_judged_by_an_old_list() {
+    let defects = Defects::one(crate::defect::Defect::ChangeUnnoticed);
+    assert_eq!(copied_during_a_report(defects), Some(ReplicaState::Damaged));
+}
+
 #[test]
 fn an_ordered_check_reports_the_outcome() {
     let mut world = World::new();

@@ -32,6 +32,9 @@ pub(super) struct Node {
     pub(super) halted: Option<String>,
     /// Syncs of paths that contain this are never answered.
     pub(super) stuck: Option<&'static str>,
+    /// Operations that contain one of these are carried out at once and answered late.
+    pub(super) late: &'static [&'static str],
+    answers: VecDeque<Input<ChunkserverCall>>,
 }
 
 pub(super) struct World {
@@ -91,6 +94,8 @@ impl World {
                 alarms: Vec::new(),
                 halted: None,
                 stuck: None,
+                late: &[],
+                answers: VecDeque::new(),
             })
             .collect();
         let mut world = World {
@@ -143,12 +148,18 @@ impl World {
     fn perform(&mut self, node: usize, effect: Effect<ChunkserverCallReply>) {
         match effect {
             Effect::Disk { op, request } => {
-                let stuck = self.nodes[node].stuck;
-                if stuck.is_some_and(|part| alloc::format!("{request:?}").contains(part)) {
+                let Node { stuck, late, .. } = self.nodes[node];
+                let is = |part: &&str| alloc::format!("{request:?}").contains(*part);
+                if stuck.iter().any(is) {
                     return;
                 }
                 let result = self.nodes[node].disk.perform(&request);
-                self.queue.push_back((node, Input::DiskDone { op, result }));
+                let answer = Input::DiskDone { op, result };
+                if late.iter().any(is) {
+                    self.nodes[node].answers.push_back(answer);
+                } else {
+                    self.queue.push_back((node, answer));
+                }
             }
             Effect::Send { to, message } => self.send(node, to, message),
             Effect::Note { level: Level::Alarm, text } => self.nodes[node].alarms.push(text),
@@ -214,6 +225,13 @@ impl World {
     pub(super) fn client(&mut self, node: usize, message: impl Into<Message>) {
         let from = Peer::Conn(client_conn(node));
         self.queue.push_back((node, Input::Message { from, message: message.into() }));
+    }
+
+    /// The first of what was to be answered late is answered now.
+    pub(super) fn answer_late(&mut self, node: usize) {
+        let answer = self.nodes[node].answers.pop_front().expect("an operation was to be answered late");
+        self.queue.push_back((node, answer));
+        self.run();
     }
 
     /// All servers are rebuilt with a planted defect.
@@ -359,6 +377,8 @@ impl World {
         let n = &mut self.nodes[node];
         n.process += 1;
         n.stuck = None;
+        n.late = &[];
+        n.answers.clear();
         if power {
             n.boot += 1;
             n.disk.crash();

@@ -95,7 +95,7 @@ impl Catalog {
             cluster: ClusterId(0),
             epoch: 0,
             applied: 0,
-            namespace: Namespace::new(),
+            namespace: Namespace::new(defects),
             chunks: ChunkTable::new(),
             uploads: Uploads::default(),
             trash: Trash::default(),

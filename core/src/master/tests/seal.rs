@@ -139,6 +139,24 @@ fn votes_of_other_incarnations_and_damaged_ones_do_not_count() {
 }
 
 #[test]
+fn a_member_that_forgot_its_absence_is_fenced_again() {
+    let mut rig = Rig::with_servers(3);
+    let (upload, grant) = rig.open_chunk("/f", 2);
+    rig.lose(3);
+    let request = seal(&mut rig, upload, &grant);
+    rig.vote(&grant, 1, prefix(9));
+    rig.vote(&grant, 2, Vote::Absent);
+    assert!(rig.orders(2).iter().any(|o| matches!(o, ToServer::Complete { .. })));
+    // It has registered anew meanwhile, and its journal was rewritten without what bound the old session only.
+    rig.vote(&grant, 2, Vote::OtherIncarnation);
+    assert!(rig.orders(2).iter().any(is_fence));
+    rig.vote(&grant, 2, Vote::Absent);
+    assert!(rig.orders(2).iter().any(|o| matches!(o, ToServer::Complete { .. })));
+    rig.vote(&grant, 2, prefix(9));
+    assert_eq!(sealed_length(rig.answer(request)), 9);
+}
+
+#[test]
 fn absent_members_seal_an_empty_chunk() {
     let mut rig = Rig::with_servers(3);
     let (upload, grant) = rig.open_chunk("/f", 2);
