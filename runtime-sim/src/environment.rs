@@ -173,13 +173,17 @@ where
         if !self.effects.is_empty() {
             let now = self.world.now();
             let mut state = self.world.lock();
-            if state.watches_sends {
+            if state.watches_effects {
                 let node = &state.nodes[usize::from(self.node)];
                 let (name, process) = (node.name.clone(), node.process);
                 drop(state);
                 for effect in &self.effects {
-                    if let Effect::Send { to, message } = effect {
-                        self.world.show_send(now, &name, process, to, message);
+                    match effect {
+                        Effect::Send { to, message } => {
+                            self.world.show_send(now, &name, process, to, message);
+                        }
+                        Effect::Disk { request, .. } => self.world.show_disk(now, &name, request),
+                        _ => {}
                     }
                 }
                 state = self.world.lock();

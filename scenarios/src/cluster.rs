@@ -52,6 +52,8 @@ struct Memory {
     cued_chunk: Option<ChunkId>,
     power_cuts: BTreeMap<String, Time>,
     disk_errors: BTreeSet<String>,
+    jumps: BTreeSet<String>,
+    struck: bool,
     /// Servers that joined later: their racks.
     joined: Vec<String>,
 }
@@ -95,17 +97,11 @@ impl Cluster {
             );
         }
         let identity = Identity { user: "root".into(), groups: vec!["root".into()] };
-        let clients = (0..shape.clients)
-            .map(|i| {
-                world.start_client(
-                    &client_name(i),
-                    shape.client.clone(),
-                    identity.clone(),
-                    &[MASTER],
-                    defects,
-                )
-            })
-            .collect();
+        let client = |i| {
+            let (name, config) = (client_name(i), shape.client.clone());
+            world.start_client(&name, config, identity.clone(), &[MASTER], defects)
+        };
+        let clients = (0..shape.clients).map(client).collect();
         let memory = Arc::new(Mutex::new(Memory::default()));
         let seen = memory.clone();
         world.observe_messages(move |_, _, _, message| {
@@ -161,12 +157,23 @@ impl Cluster {
         self.world.start_chunkserver(&server_name(i), rack, 1, config, &[MASTER], self.defects);
     }
 
+    /// Starts a client that no fault strikes, for somebody who is not root.
+    pub fn start_stranger(&self, identity: Identity) -> ClientHandle {
+        self.world.start_client("stranger", self.shape.client.clone(), identity, &[MASTER], self.defects)
+    }
+
     /// Names of the chunkservers in a rack.
     pub fn servers_of_rack(&self, rack: &str) -> Vec<String> {
         let first = self.shape.servers.iter().map(|server| server.rack.clone());
         let racks: Vec<String> = first.chain(lock(&self.memory).joined.iter().cloned()).collect();
         let here = |i: &usize| racks.get(*i).is_some_and(|its| its == rack);
         (0..racks.len()).filter(here).map(server_name).collect()
+    }
+
+    /// The rack of a server that was there from the start.
+    pub(crate) fn rack_of(&self, server: &str) -> Option<&str> {
+        let place = self.shape.servers.iter().enumerate().find(|(i, _)| server_name(*i) == server);
+        place.map(|(_, shape)| shape.rack.as_str())
     }
 
     /// Names of all nodes: the master, then chunkservers, then clients.
@@ -269,18 +276,38 @@ impl Cluster {
         lock(&self.memory).power_cuts.get(node).copied()
     }
 
+    /// A cue that is about no chunk leaves the last one that was.
     pub(crate) fn note_cued(&self, node: String, chunk: Option<ChunkId>) {
         let mut memory = lock(&self.memory);
-        (memory.cued, memory.cued_chunk) = (Some(node), chunk);
+        memory.cued = Some(node);
+        memory.cued_chunk = chunk.or(memory.cued_chunk);
     }
 
-    /// The chunk that the cue was about which a strike waited for.
+    /// The chunk that the last cue was about which a strike waited for.
     pub(crate) fn cued_chunk(&self) -> Option<ChunkId> {
         lock(&self.memory).cued_chunk
     }
 
     pub(crate) fn note_disk_errors(&self, node: &str) {
         lock(&self.memory).disk_errors.insert(node.to_owned());
+    }
+
+    pub(crate) fn note_jump(&self, node: &str) {
+        lock(&self.memory).jumps.insert(node.to_owned());
+    }
+
+    /// Whether a strike ever set a node's clock ahead.
+    pub(crate) fn clock_jumped(&self, node: &str) -> bool {
+        lock(&self.memory).jumps.contains(node)
+    }
+
+    pub(crate) fn note_strike(&self) {
+        lock(&self.memory).struck = true;
+    }
+
+    /// Whether anything has gone wrong yet.
+    pub(crate) fn was_struck(&self) -> bool {
+        lock(&self.memory).struck
     }
 
     pub(crate) fn disk_errors(&self) -> BTreeSet<String> {

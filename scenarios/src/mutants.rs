@@ -56,7 +56,10 @@ pub fn profile(defect: Defect) -> Profile {
         | Defect::SidecarNotSynced
         | Defect::SidecarNameNotSynced
         | Defect::SkipDirSync => Profile::Power,
-        Defect::NoTombstone | Defect::AckDuplicateEarly | Defect::ResumeAfterRestart => Profile::Late,
+        Defect::NoTombstone
+        | Defect::AckDuplicateEarly
+        | Defect::ResumeAfterRestart
+        | Defect::RefusalsForgotten => Profile::Late,
         Defect::NoReadVerify
         | Defect::LastBlockUnchecked
         | Defect::ScrubBlind
@@ -64,14 +67,17 @@ pub fn profile(defect: Defect) -> Profile {
         | Defect::TruncateDamage
         | Defect::NoReportVersionCheck
         | Defect::DamagedVotes => Profile::Flips,
-        Defect::ReportBlind => Profile::Operators,
+        Defect::ReportBlind | Defect::DropUnchecked | Defect::OrderedDropCounts => Profile::Operators,
         Defect::RenameKeepsSource
         | Defect::ReadOffByOne
         | Defect::EarlyVisible
         | Defect::ReclaimEarly
         | Defect::ClientIdReused
         | Defect::CollectOpenChunks
-        | Defect::LeakChunks => Profile::Calm,
+        | Defect::LeakChunks
+        | Defect::SearchUnchecked
+        | Defect::StickyIgnored
+        | Defect::RacksIgnored => Profile::Calm,
         _ => Profile::All,
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use cairn_core::defect::Defects;
+use cairn_core::rng::Rng;
 use cairn_core::time::Span;
 use runtime_sim::record::Record;
 use runtime_sim::{ClientHandle, FaultCounts, TraceMode, World};
@@ -11,7 +12,7 @@ use serde::Serialize;
 use crate::checker::progress::{self, Progress};
 use crate::checker::{
     ack_durability, alarms, bounds, claims, commits, convergence, drops, halts, identical, linearizability,
-    log_agreement, namespace, one_primary, primaries, versions, votes,
+    log_agreement, namespace, one_primary, permissions, placement, primaries, quarantine, versions, votes,
 };
 use crate::cluster::{self, Cluster, MASTER};
 use crate::nemesis;
@@ -129,7 +130,9 @@ async fn story(
     drops::watch(&cluster, &violations);
     log_agreement::watch(&cluster, defects, &violations);
     one_primary::watch(&cluster, &violations);
+    placement::watch(&cluster, &violations);
     primaries::watch(&cluster, &violations);
+    quarantine::watch(&cluster, &violations);
     versions::watch(&cluster, &violations);
     votes::watch(&cluster, &violations);
     if !cluster.until_ready(START_WITHIN).await {
@@ -190,8 +193,14 @@ async fn story(
     let mut judgement = linearizability::check(&cluster, &shared_names, &recorder, &violations).await;
     if !violations.any() {
         // What was promised must also be there after everybody went down at once.
+        let stranger = cluster.start_stranger(permissions::stranger());
+        let drawn = (&mut Rng::stream(plan.seed, permissions::NAME), plan.keeps_trash());
+        let guarded = permissions::prepare(&cluster.clients[0], &stranger, drawn, &violations).await;
         everybody_down(&cluster, plan.shape.is_relaxed()).await;
         settle(&cluster, &mut models, &violations).await;
+        if let Some(guarded) = guarded {
+            permissions::check(&stranger, &guarded, &violations).await;
+        }
         log_agreement::check(&cluster, defects, &violations);
         judgement = linearizability::check(&cluster, &shared_names, &recorder, &violations).await;
     }

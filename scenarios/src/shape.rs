@@ -158,7 +158,7 @@ fn chunkserver(rng: &mut Rng, least_window: u64) -> ChunkserverConfig {
 }
 
 fn client(rng: &mut Rng, frame_bytes: u32) -> ClientConfig {
-    let few = rng.chance(1, 3);
+    let few = rng.chance(1, 2);
     ClientConfig {
         request_timeout_ms: 300 + rng.below(500),
         operation_deadline_ms: 4_000 + rng.below(4_000),

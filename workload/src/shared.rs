@@ -35,13 +35,15 @@ pub struct Sharing {
 }
 
 impl Sharing {
-    /// Draws how much is shared.
-    pub fn draw(rng: &mut Rng) -> Sharing {
+    /// Draws how much is shared, of files in chunks of `chunk_bytes`.
+    pub fn draw(rng: &mut Rng, chunk_bytes: u64) -> Sharing {
+        // Some files have several chunks, so that one may be replaced while a reader is between two of them.
+        let few_chunks = chunk_bytes * (2 + rng.below(3));
         Sharing {
             pairs: 1 + rng.below(2),
             operations: 20 + rng.below(40) as u32,
             pause_ms: 200 + rng.below(3_000),
-            file_bytes: 4_096 << rng.below(5),
+            file_bytes: if rng.chance(1, 3) { few_chunks as u32 } else { 4_096 << rng.below(5) },
         }
     }
 }

@@ -196,22 +196,27 @@ impl State {
         Some((from, chunk, said))
     }
 
-    /// Asks a master again for one of the latest changes that this process of it heard: what was said to a dead process
-    /// ended with its connections.
-    pub(crate) fn repeat_request(
+    /// Asks a master again for up to `count` of the latest changes that this process of it heard, from the `back`-th on:
+    /// what was said to a dead process ended with its connections. Returns who had asked for what.
+    pub(crate) fn repeat_requests(
         &mut self,
         now: Time,
         to: NodeIx,
         back: usize,
-    ) -> Option<(NodeIx, RequestId)> {
+        count: usize,
+    ) -> Vec<(NodeIx, RequestId)> {
         let life = self.nodes[usize::from(to)].life;
-        let heard = self.network.heard.requests.iter().rev();
+        let heard = self.network.heard.requests.iter();
         let known: Vec<&Request> = heard.filter(|r| r.to == to && r.life == life).collect();
-        let Request { from, request, parcel, .. } =
-            (*known.get(back.min(known.len().checked_sub(1)?))?).clone();
-        self.faults.repeats += 1;
-        self.say_again(now, from, to, std::iter::once(parcel), Span::from_ms(1_000));
-        Some((from, request))
+        let first = known.len().saturating_sub(back + 1);
+        let again: Vec<Request> = known.into_iter().skip(first).take(count).cloned().collect();
+        let mut asked = Vec::new();
+        for Request { from, request, parcel, .. } in again {
+            self.faults.repeats += 1;
+            self.say_again(now, from, to, std::iter::once(parcel), Span::from_ms(1_000));
+            asked.push((from, request));
+        }
+        asked
     }
 
     fn say_again(

@@ -139,16 +139,18 @@ impl World {
         true
     }
 
-    /// Asks the master `to` again for the change that was asked for latest, or the `back`-th before it; the answer goes
-    /// nowhere. False if none is remembered.
-    pub fn repeat_request(&self, to: &str, back: usize) -> bool {
+    /// Asks the master `to` again for `count` changes, from the one on that was asked for latest, or the `back`-th before
+    /// it; the answers go nowhere. Returns how many are remembered.
+    pub fn repeat_requests(&self, to: &str, back: usize, count: usize) -> usize {
         let now = self.now();
         let mut state = self.lock();
         let ix = state.ix(to);
-        let Some((from, request)) = state.repeat_request(now, ix, back) else { return false };
-        let from = state.nodes[usize::from(from)].name.clone();
-        state.trace.line(now, "world", format_args!("! {to} hears {request} of {from} again"));
-        true
+        let asked = state.repeat_requests(now, ix, back, count);
+        for (from, request) in &asked {
+            let from = state.nodes[usize::from(*from)].name.clone();
+            state.trace.line(now, "world", format_args!("! {to} hears {request} of {from} again"));
+        }
+        asked.len()
     }
 
     /// Sets one direction's properties.

@@ -67,7 +67,7 @@ pub(crate) struct State {
     pub(crate) faults: FaultCounts,
     pub(crate) damage: Vec<Damage>,
     pub(crate) watches_messages: bool,
-    pub(crate) watches_sends: bool,
+    pub(crate) watches_effects: bool,
     pub(crate) stopping: bool,
     /// Nodes whose disk operation came at which they die, and whether their power goes too.
     pub(crate) doomed: Vec<(NodeIx, bool)>,
@@ -137,7 +137,7 @@ impl World {
             faults: FaultCounts::default(),
             damage: Vec::new(),
             watches_messages: false,
-            watches_sends: false,
+            watches_effects: false,
             stopping: false,
             doomed: Vec::new(),
             inputs: 0,
@@ -282,7 +282,7 @@ impl World {
             let mut state = self.lock();
             state.stopping = true;
             state.watches_messages = false;
-            state.watches_sends = false;
+            state.watches_effects = false;
             state.events.clear();
             state.network.connections.clear();
             for node in &mut state.nodes {

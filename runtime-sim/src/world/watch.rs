@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use cairn_core::chunkserver::Chunkserver;
+use cairn_core::disk::DiskRequest;
 use cairn_core::id::{Peer, ProcessId};
 use cairn_core::master::Master;
 use cairn_core::message::Message;
@@ -16,6 +17,7 @@ use crate::node::NodeIx;
 
 type MachineWatch = Box<dyn FnMut(Time, &str, &dyn Any) + Send>;
 type SendWatch = Box<dyn FnMut(Time, &str, ProcessId, &Peer, &Message) + Send>;
+type DiskWatch = Box<dyn FnMut(Time, &str, &DiskRequest) + Send>;
 type MessageWatch = Box<dyn FnMut(Time, &str, &str, &Message) + Send>;
 
 /// All observers. They may use the world, except for [`World::inspect`] of the machine they are shown.
@@ -24,6 +26,7 @@ pub(super) struct Observers {
     machines: Vec<(TypeId, MachineWatch)>,
     messages: Vec<MessageWatch>,
     sends: Vec<SendWatch>,
+    disks: Vec<DiskWatch>,
 }
 
 impl World {
@@ -61,7 +64,15 @@ impl World {
         let mut observers = self.inner.observers.lock().unwrap_or_else(PoisonError::into_inner);
         observers.sends.push(Box::new(watch));
         drop(observers);
-        self.lock().watches_sends = true;
+        self.lock().watches_effects = true;
+    }
+
+    /// Shows each disk operation as it is asked for, before it is carried out: true time, and the node's name.
+    pub fn observe_disks(&self, watch: impl FnMut(Time, &str, &DiskRequest) + Send + 'static) {
+        let mut observers = self.inner.observers.lock().unwrap_or_else(PoisonError::into_inner);
+        observers.disks.push(Box::new(watch));
+        drop(observers);
+        self.lock().watches_effects = true;
     }
 
     /// Looks at a machine between two inputs; `None` if it does not run or is not an `M`.
@@ -86,6 +97,13 @@ impl World {
         let mut observers = self.inner.observers.lock().unwrap_or_else(PoisonError::into_inner);
         for watch in &mut observers.messages {
             watch(now, from, to, message);
+        }
+    }
+
+    pub(crate) fn show_disk(&self, now: Time, node: &str, request: &DiskRequest) {
+        let mut observers = self.inner.observers.lock().unwrap_or_else(PoisonError::into_inner);
+        for watch in &mut observers.disks {
+            watch(now, node, request);
         }
     }
 

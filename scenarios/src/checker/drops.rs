@@ -1,7 +1,7 @@
 //! No replica is dropped on the master's order before its chunk is at its goal without it (invariant 25).
 //!
-//! The master decides by what it was told. Where a power cut may take a replica (`async`), it takes it in silence: such a
-//! server is excused until its next process has registered, and for orders that were given before that.
+//! The master decides by what it was told. A volume that is emptied, and under `async` a power cut, takes replicas in
+//! silence: such a server is excused until its next process has registered, and for orders that were given before that.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,12 +10,14 @@ use cairn_core::id::{ChunkId, ProcessId, VolumeId};
 use cairn_core::message::{FromServer, Message, ToServer};
 use cairn_core::time::Time;
 
+use runtime_sim::{Damage, DamageKind};
+
 use crate::cluster::{Cluster, chunk_path};
 use crate::violation::Violations;
 
 const NAME: &str = "drops";
 
-/// When an order was given, and servers whose power had gone without the master knowing.
+/// When an order was given, and servers that had lost replicas without the master knowing.
 #[derive(Clone, Default)]
 struct Order {
     at: Time,
@@ -36,14 +38,17 @@ impl Memory {
     /// Servers that may have lost what the master believes them to have.
     fn unheard(&self, cluster: &Cluster) -> BTreeSet<String> {
         let heard = |server: &str| self.heard.get(server).copied().unwrap_or(Time::ZERO);
-        let lost = |server: &String| cut_since(cluster, server, heard(server));
+        let lost = |server: &String| lost_since(cluster, server, heard(server));
         cluster.server_names().into_iter().filter(lost).collect()
     }
 }
 
-/// Whether a server lost power after `since`, and with it what it had not synced.
-fn cut_since(cluster: &Cluster, server: &str, since: Time) -> bool {
-    cluster.shape.is_relaxed() && cluster.power_cut_at(server).is_some_and(|at| at > since)
+/// Whether a server lost replicas after `since` that its next process will know to be gone: its power was cut, and with it
+/// went what it had not synced, or one of its volumes was emptied.
+fn lost_since(cluster: &Cluster, server: &str, since: Time) -> bool {
+    let cut = cluster.shape.is_relaxed() && cluster.power_cut_at(server).is_some_and(|at| at > since);
+    let is_wipe = |d: &Damage| d.node == server && d.kind == DamageKind::Wipe && d.at > since;
+    cut || cluster.world.damage_injected().iter().any(is_wipe)
 }
 
 /// Counts good replicas on disks whenever a server says that it dropped one.
@@ -108,10 +113,13 @@ fn check(cluster: &Cluster, dropper: &str, chunk: ChunkId, order: &Order) -> Res
     if good >= usize::from(goal) {
         return Ok(());
     }
-    let harmed: BTreeSet<String> = cluster.world.damage_injected().into_iter().map(|d| d.node).collect();
+    // What rots does so in silence.
+    let mut harm = cluster.world.damage_injected();
+    harm.retain(|d| d.kind != DamageKind::Wipe);
+    let harmed: BTreeSet<String> = harm.into_iter().map(|d| d.node).collect();
     let is_excused = |server: &String| {
-        let cut = order.unheard.contains(server) || cut_since(cluster, server, order.at);
-        server != dropper && (cut || harmed.contains(server))
+        let lost = order.unheard.contains(server) || lost_since(cluster, server, order.at);
+        server != dropper && (lost || harmed.contains(server))
     };
     let excused = servers.iter().filter(|server| !is_good(server) && is_excused(server)).count();
     if good + excused >= usize::from(goal) {

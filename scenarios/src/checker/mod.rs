@@ -13,11 +13,13 @@ pub mod leaks;
 pub mod linearizability;
 pub mod log_agreement;
 pub mod one_primary;
+pub mod placement;
 pub mod primaries;
 pub mod progress;
+pub mod quarantine;
 pub mod replication;
 pub mod truth;
 pub mod versions;
 pub mod votes;
 
-pub use crate::workload::checker::{durability, health, namespace};
+pub use crate::workload::checker::{durability, health, namespace, permissions};

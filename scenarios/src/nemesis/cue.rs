@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 
 use cairn_core::id::ChunkId;
-use cairn_core::message::{AppendMessage, FromServer, MasterReply, MasterRequest, Message, ToServer};
+use cairn_core::message::{
+    AppendMessage, DropReason, FromServer, MasterReply, MasterRequest, Message, ReadMessage, ToServer,
+};
 use runtime_sim::World;
 use serde::{Deserialize, Serialize};
 
@@ -34,11 +36,17 @@ pub enum Cue {
     Committed,
     /// A chunkserver is told to complete a shorter replica.
     Complete,
+    /// A chunkserver is told to drop a replica that is one too many.
+    Drop,
+    /// A chunkserver is told that it is registered.
+    Registered,
+    /// A client gets bytes that it reads.
+    Read,
 }
 
 impl Cue {
     /// All of them.
-    pub const EACH: [Cue; 10] = [
+    pub const EACH: [Cue; 13] = [
         Cue::Open,
         Cue::Data,
         Cue::Fence,
@@ -49,6 +57,9 @@ impl Cue {
         Cue::Grant,
         Cue::Committed,
         Cue::Complete,
+        Cue::Drop,
+        Cue::Registered,
+        Cue::Read,
     ];
 
     /// Whether a message is the cue, and which chunk it is about.
@@ -62,9 +73,12 @@ impl Cue {
             | (Cue::Committed, Message::Append(AppendMessage::Committed { chunk, .. }))
             | (Cue::Fence, Message::ToServer(ToServer::Fence { chunk, .. }))
             | (Cue::Complete, Message::ToServer(ToServer::Complete { chunk, .. }))
+            | (Cue::Drop, Message::ToServer(ToServer::Drop { chunk, reason: DropReason::Excess, .. }))
             | (Cue::Vote, Message::FromServer(FromServer::Vote { chunk, .. })) => Some(Some(*chunk)),
             (Cue::Seal, Message::ToServer(ToServer::Seal { sealed, .. }))
             | (Cue::Copy, Message::ToServer(ToServer::Copy { sealed, .. })) => Some(Some(sealed.chunk)),
+            (Cue::Registered, Message::ToServer(ToServer::Registered { .. }))
+            | (Cue::Read, Message::Read(ReadMessage::Reply { .. })) => Some(None),
             (Cue::Change, Message::MasterRequest { body, .. }) => {
                 (body.is_change() && !matches!(body, MasterRequest::AbortUpload { .. })).then_some(None)
             }

@@ -30,8 +30,8 @@ pub(super) fn strike(fault: &Fault, cluster: &Cluster) -> Undo {
             let _ = world.replay_writer(&node, chunk, *back, *records, Span::from_ms(*linger_ms));
             Undo::Nothing
         }
-        Fault::RepeatCall { back } => {
-            let _ = world.repeat_request(MASTER, *back);
+        Fault::RepeatCall { back, count } => {
+            let _ = world.repeat_requests(MASTER, *back, *count);
             Undo::Nothing
         }
         Fault::Repeats { target, per_million } => {

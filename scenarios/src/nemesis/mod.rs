@@ -160,10 +160,13 @@ pub enum Fault {
         /// How long that connection stands afterwards, in milliseconds.
         linger_ms: u64,
     },
-    /// The master is asked again for a change that it was asked for; nobody waits for the answer.
+    /// The master is asked again for changes that it was asked for, in their order; nobody waits for the answers.
     RepeatCall {
-        /// How many changes further back than the latest.
+        /// How many changes further back than the latest the first of them is.
         back: usize,
+        /// How many there are.
+        #[serde(default = "one")]
+        count: usize,
     },
     /// Records to and from a node are said twice in a row.
     Repeats {
@@ -262,6 +265,10 @@ pub enum Fault {
     },
 }
 
+fn one() -> usize {
+    1
+}
+
 /// Everyone whom a fault names, as references of its own kind.
 macro_rules! named {
     ($fault:expr) => {
@@ -348,6 +355,7 @@ impl Fault {
             cluster.world.note(format_args!("skipped: there is no {missing:?} now"));
             return Undo::Nothing;
         }
+        cluster.note_strike();
         match self {
             Fault::Kill { .. }
             | Fault::PowerCut { .. }

@@ -32,6 +32,7 @@ pub(super) fn strike(fault: &Fault, cluster: &Cluster) -> Undo {
             Undo::Resume(node)
         }
         Fault::Jump { ahead_ms, .. } => {
+            cluster.note_jump(&node);
             cluster.world.jump_clock(&node, Span::from_ms(*ahead_ms));
             Undo::Nothing
         }

@@ -73,6 +73,10 @@ const CHUNKS_MAX: u64 = 24;
 /// Bytes per second of a scrubber that does not come round within a run.
 const IDLE_SCRUBBER: u64 = 64;
 
+fn keeps_trash(shape: &Shape) -> bool {
+    shape.master.undelete_ms > CHAOS_MS * 10
+}
+
 fn file_bytes(shape: &Shape, drawn: u32) -> u32 {
     let chunk = shape.storages.iter().map(|storage| storage.chunk_bytes).min().unwrap_or(u64::MAX);
     drawn.min((chunk * CHUNKS_MAX).min(u64::from(u32::MAX)) as u32)
@@ -89,13 +93,13 @@ impl Plan {
             file_bytes: file_bytes(&shape, (256 << 10) + rng.below(768 << 10) as u32),
             storages: shape.storages.clone(),
             piece: shape.client.frame_bytes * 2,
-            restores: shape.master.undelete_ms > CHAOS_MS * 10,
+            restores: keeps_trash(&shape),
         };
         let mut users: Vec<Vec<Step>> = (0..shape.users)
             .map(|user| steps(&mut Rng::stream(seed, &format!("user{user}")), &habits, user, shape.users))
             .collect();
         let mut rng = Rng::stream(seed, "sharing");
-        let sharing = Sharing::draw(&mut rng);
+        let sharing = Sharing::draw(&mut rng, shape.master.chunk_bytes);
         users.extend((0..2 + rng.below(3) as usize).map(|sharer| {
             let rng = &mut Rng::stream(seed, &format!("sharer{sharer}"));
             shared::steps(rng, &sharing, &habits, shape.users + sharer)
@@ -107,6 +111,11 @@ impl Plan {
             shape.chunkserver.scrub_bytes_per_second = IDLE_SCRUBBER;
         }
         Plan { seed, profile, shape, users, strikes, chaos_ms: CHAOS_MS }
+    }
+
+    /// Whether what is deleted can still be restored at the end.
+    pub(crate) fn keeps_trash(&self) -> bool {
+        keeps_trash(&self.shape)
     }
 
     /// A short, calm run of one user on three servers: for looking at.

@@ -30,6 +30,7 @@ pub(super) enum Kind {
     LateOpen,
     Replay,
     RepeatCall,
+    Backlog,
     Repeats,
     Flip,
     BadSector,
@@ -44,6 +45,8 @@ pub(super) enum Kind {
     FailedFence,
     PassingReads,
     MasterDisk,
+    MasterPower,
+    Return,
     LogRot,
     Cut,
     SlowNode,
@@ -54,7 +57,7 @@ pub(super) enum Kind {
 
 impl Kind {
     /// What a storm of everything is made of. A rotten log is not in it: the master is rightly gone until it is mended.
-    pub(super) const EACH: [Kind; 40] = [
+    pub(super) const EACH: [Kind; 43] = [
         Kind::Kill,
         Kind::KillClient,
         Kind::CrashPoint,
@@ -76,6 +79,7 @@ impl Kind {
         Kind::LateOpen,
         Kind::Replay,
         Kind::RepeatCall,
+        Kind::Backlog,
         Kind::Repeats,
         Kind::Flip,
         Kind::BadSector,
@@ -90,6 +94,8 @@ impl Kind {
         Kind::FailedFence,
         Kind::PassingReads,
         Kind::MasterDisk,
+        Kind::MasterPower,
+        Kind::Return,
         Kind::Cut,
         Kind::SlowNode,
         Kind::Jump,
@@ -119,6 +125,8 @@ impl Draw<'_> {
             Kind::BlankMember => self.blank_member(),
             Kind::FailedFence => self.failed_fence(),
             Kind::PassingReads => self.passing_reads(),
+            Kind::MasterPower => self.master_power(),
+            Kind::Return => self.returns(),
             kind => self.single(kind).into_iter().collect(),
         }
     }
@@ -161,14 +169,20 @@ impl Draw<'_> {
             Kind::Isolate => Fault::Isolate { target },
             Kind::SlowDisk => Fault::SlowDisk { target, factor: 2 + self.rng.below(200) as u32 },
             Kind::StuckSync => Fault::StuckSync { target },
+            Kind::Pause => Fault::Pause { target },
             _ => return None,
         };
         if !self.rng.chance(1, 3) {
             return None;
         }
-        // Disks that lag do so while bytes come in: the others go on without them.
-        let lags = matches!(kind, Kind::SlowDisk | Kind::StuckSync);
-        Some((self.moment(if lags { &[Cue::Open, Cue::Data] } else { &Cue::EACH })?, fault))
+        let cues: &[Cue] = match kind {
+            // Disks that lag do so while bytes come in: the others go on without them.
+            Kind::SlowDisk | Kind::StuckSync => &[Cue::Open, Cue::Data],
+            // What is read may be replaced meanwhile.
+            Kind::Pause => &[Cue::Read],
+            _ => &Cue::EACH,
+        };
+        Some((self.moment(cues)?, fault))
     }
 
     /// Within the next `most` disk operations, or, more rarely, when one of the next names is made.
@@ -269,7 +283,11 @@ impl Draw<'_> {
                 let (target, other) = self.pair();
                 Fault::Zombie { target, other, after_ms: self.rng.below(400) }
             }
-            Kind::RepeatCall => Fault::RepeatCall { back: self.rng.below(64) as usize },
+            Kind::RepeatCall => Fault::RepeatCall { back: self.rng.below(64) as usize, count: 1 },
+            Kind::Backlog => {
+                let back = self.rng.below(64) as usize;
+                Fault::RepeatCall { back, count: 1 + self.rng.below(back as u64 + 1) as usize }
+            }
             Kind::Repeats => {
                 Fault::Repeats { target: self.anyone(), per_million: self.rng.below(300_000) as u32 }
             }
@@ -321,7 +339,9 @@ impl Draw<'_> {
             | Kind::Replay
             | Kind::BlankMember
             | Kind::FailedFence
-            | Kind::PassingReads => return None,
+            | Kind::PassingReads
+            | Kind::MasterPower
+            | Kind::Return => return None,
         })
     }
 
@@ -390,20 +410,69 @@ impl Draw<'_> {
     /// A chunk's opening comes again: at once, after a fence or a seal, or after its server was started again.
     fn replay(&mut self) -> Vec<Strike> {
         let (records, linger_ms) = (self.rng.below(9) as usize, self.rng.below(2_000));
-        let back = self.rng.below(3) as usize;
+        let back = if self.rng.chance(1, 2) { 0 } else { self.rng.below(3) as usize };
         if self.rng.chance(1, 2) {
             let cue = self.moment(&[Cue::Fence, Cue::Vote, Cue::Seal, Cue::Data, Cue::Complete]);
             let fault = Fault::Replay { target: Target::Cued, back, records, linger_ms };
             return vec![Strike { cue, ..self.strike(0, 1, fault) }];
         }
-        let target = self.holder();
-        let again = Fault::Replay { target: target.clone(), back, records, linger_ms };
-        if self.rng.chance(1, 3) {
-            return vec![self.strike(0, 1, again)];
-        }
         let down = 10 + self.rng.below(100);
-        let registered = self.shape.chunkserver.reconnect_ms * 2 + self.rng.below(500);
-        vec![self.strike(0, down, Fault::Kill { target }), self.strike(down + registered, 1, again)]
+        match self.rng.below(3) {
+            0 => {
+                let target = self.holder();
+                vec![self.strike(0, 1, Fault::Replay { target, back, records, linger_ms })]
+            }
+            1 => {
+                let target = self.holder();
+                let again = Fault::Replay { target: target.clone(), back, records, linger_ms };
+                let registered = self.shape.chunkserver.reconnect_ms * 2 + self.rng.below(500);
+                vec![self.strike(0, down, Fault::Kill { target }), self.strike(down + registered, 1, again)]
+            }
+            _ => {
+                // Nobody is left who would have the chunks that were being written fenced.
+                let all = Fault::Outage { rack: None, power: !self.shape.is_relaxed() };
+                let written = Moment { what: Cue::Data, at: None, after_us: self.rng.below(400) };
+                let mut strikes = vec![Strike { cue: Some(written), ..self.strike(0, down, all) }];
+                for server in 0..self.shape.servers.len() {
+                    let again = Fault::Replay { target: Target::Cued, back: 0, records, linger_ms };
+                    let after_us = self.rng.below(20_000);
+                    let back = Moment { what: Cue::Registered, at: Some(server), after_us };
+                    strikes.push(Strike { cue: Some(back), ..self.strike(down, 1, again) });
+                }
+                strikes
+            }
+        }
+    }
+
+    /// The master's power goes while a change is on its way into the log.
+    fn master_power(&mut self) -> Vec<Strike> {
+        let cue = self.moment(&[Cue::Change]);
+        let down = 10 + self.rng.below(300);
+        vec![Strike { cue, ..self.strike(0, down, Fault::PowerCut { target: Target::Master }) }]
+    }
+
+    /// A server comes back when its chunks have been copied: there are too many replicas then, and after a while the master
+    /// orders some of them to be dropped. Such orders are carried out late, or hang on their way into the log while another
+    /// server loses what it has.
+    fn returns(&mut self) -> Vec<Strike> {
+        let away = Fault::Kill { target: self.server() };
+        let patience = self.shape.master.dead_after_ms;
+        let gone = patience + self.shape.master.repair_delay_ms + 200 + self.rng.below(3_000);
+        let mut strikes = vec![self.strike(0, gone, away)];
+        if self.rng.chance(1, 2) {
+            let cue = self.moment(&[Cue::Drop]);
+            let lasts = self.shape.master.block_report_ms + patience + 500 + self.rng.below(3_000);
+            let hangs = Fault::StuckSync { target: Target::Cued };
+            strikes.push(Strike { cue, ..self.strike(gone + patience, lasts, hangs) });
+        } else if let Some(victim) = self.victim {
+            let (at, lasts) = (gone + patience + self.rng.below(300), 1_500 + self.rng.below(2_500));
+            strikes.push(self.strike(at, lasts, Fault::StuckSync { target: Target::Master }));
+            let (volume, after) = (self.rng.below(4) as u16, 300 + self.rng.below(lasts - 800));
+            let wipe = Fault::Wipe { target: victim.clone(), volume };
+            let down = 10 + self.rng.below(50);
+            strikes.push(self.strike(at + after, down, wipe));
+        }
+        strikes
     }
 
     /// Of three members one hears nothing, one has its disks replaced, and one is cut off: the two that are left know

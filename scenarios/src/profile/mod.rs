@@ -108,7 +108,9 @@ impl Profile {
                 Kind::Jump,
                 Kind::AddServer,
             ],
-            Profile::Power => vec![Kind::PowerCut, Kind::PowerCut, Kind::PowerPoint, Kind::Outage],
+            Profile::Power => {
+                vec![Kind::PowerCut, Kind::PowerCut, Kind::PowerPoint, Kind::MasterPower, Kind::Outage]
+            }
             Profile::Partitions => vec![
                 Kind::Split,
                 Kind::Isolate,
@@ -125,6 +127,7 @@ impl Profile {
                 Kind::LateOpen,
                 Kind::Replay,
                 Kind::RepeatCall,
+                Kind::Backlog,
                 Kind::Repeats,
                 Kind::Kill,
             ],
@@ -159,6 +162,8 @@ impl Profile {
                 Kind::AddServer,
                 Kind::Kill,
                 Kind::FullDisk,
+                Kind::Return,
+                Kind::Return,
             ],
             Profile::All => {
                 let mut kinds: Vec<Kind> = Kind::EACH.into_iter().filter(|_| rng.chance(2, 3)).collect();

@@ -3,3 +3,4 @@
 pub mod durability;
 pub mod health;
 pub mod namespace;
+pub mod permissions;
