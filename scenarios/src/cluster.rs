@@ -53,6 +53,7 @@ struct Memory {
     power_cuts: BTreeMap<String, Time>,
     disk_errors: BTreeSet<String>,
     jumps: BTreeSet<String>,
+    torn_journals: BTreeMap<String, Time>,
     struck: bool,
     /// Servers that joined later: their racks.
     joined: Vec<String>,
@@ -299,6 +300,15 @@ impl Cluster {
     /// Whether a strike ever set a node's clock ahead.
     pub(crate) fn clock_jumped(&self, node: &str) -> bool {
         lock(&self.memory).jumps.contains(node)
+    }
+
+    pub(crate) fn note_torn_journal(&self, node: &str) {
+        lock(&self.memory).torn_journals.insert(node.to_owned(), self.world.now());
+    }
+
+    /// When a bit of a node's journal last flipped so near to its end that it can't be told from a torn write.
+    pub(crate) fn journal_torn_at(&self, node: &str) -> Option<Time> {
+        lock(&self.memory).torn_journals.get(node).copied()
     }
 
     pub(crate) fn note_strike(&self) {

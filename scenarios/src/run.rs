@@ -12,7 +12,8 @@ use serde::Serialize;
 use crate::checker::progress::{self, Progress};
 use crate::checker::{
     ack_durability, alarms, bounds, claims, commits, convergence, drops, halts, identical, linearizability,
-    log_agreement, namespace, one_primary, permissions, placement, primaries, quarantine, versions, votes,
+    log_agreement, namespace, one_primary, permissions, placement, primaries, quarantine, sessions, versions,
+    votes,
 };
 use crate::cluster::{self, Cluster, MASTER};
 use crate::nemesis;
@@ -133,6 +134,7 @@ async fn story(
     placement::watch(&cluster, &violations);
     primaries::watch(&cluster, &violations);
     quarantine::watch(&cluster, &violations);
+    sessions::watch(&cluster, &violations);
     versions::watch(&cluster, &violations);
     votes::watch(&cluster, &violations);
     if !cluster.until_ready(START_WITHIN).await {

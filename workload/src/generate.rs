@@ -41,7 +41,8 @@ pub fn home(user: usize) -> String {
 
 /// The steps of user number `user` of `users`. Numbers of contents are unique over all users.
 pub fn steps(rng: &mut Rng, habits: &Habits, user: usize, users: usize) -> Vec<Step> {
-    let mut author = Author { rng, habits, user, users, intended: Tree::default(), contents: 0 };
+    let mut author =
+        Author { rng, habits, user, users, intended: Tree::default(), contents: 0, deleted: Vec::new() };
     let mut operations = vec![
         Operation::Mkdir { path: home(user), parents: true },
         Operation::Mkdir { path: format!("{}/d0", home(user)), parents: false },
@@ -69,6 +70,8 @@ struct Author<'a> {
     users: usize,
     intended: Tree,
     contents: u32,
+    /// Where something was deleted lately.
+    deleted: Vec<String>,
 }
 
 impl Author<'_> {
@@ -83,8 +86,8 @@ impl Author<'_> {
             75..79 => Operation::List { path: self.directory() },
             79..83 => Operation::Mkdir { path: self.directory(), parents: self.rng.chance(1, 2) },
             83..90 => self.rename(),
-            90..97 => self.delete(),
-            _ if self.habits.restores => Operation::Restore { path: self.any_path() },
+            90..96 => self.delete(),
+            _ if self.habits.restores => self.restore(),
             _ => Operation::List { path: home(self.user) },
         }
     }
@@ -129,7 +132,17 @@ impl Author<'_> {
 
     fn delete(&mut self) -> Operation {
         let path = if self.rng.chance(1, 6) { self.directory() } else { self.likely_file() };
+        self.deleted.push(path.clone());
         Operation::Delete { path, recursive: self.rng.chance(1, 2) }
+    }
+
+    /// Mostly what was deleted lately; some of it was restored before.
+    fn restore(&mut self) -> Operation {
+        let latest = self.deleted.len().saturating_sub(3);
+        match self.rng.pick(&self.deleted[latest..]) {
+            Some(path) if self.rng.chance(3, 4) => Operation::Restore { path: path.clone() },
+            _ => Operation::Restore { path: self.any_path() },
+        }
     }
 
     /// Mostly a file that should be there.

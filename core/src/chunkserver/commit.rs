@@ -117,8 +117,10 @@ impl Chunkserver {
     fn journal_snapshot(&self, index: u16) -> Vec<Record> {
         let mut records = Vec::new();
         let replacing = self.jobs.replacing();
-        let kept =
-            |(chunk, replica): &(&ChunkId, &Replica)| replica.volume == index && !replacing.contains(*chunk);
+        let kept = |(chunk, replica): &(&ChunkId, &Replica)| {
+            let forgotten = replica.unsealed.is_some() && self.jobs.is_forgotten(**chunk);
+            replica.volume == index && !replacing.contains(*chunk) && !forgotten
+        };
         for (chunk, replica) in self.replicas.iter().filter(kept) {
             records.extend(replica.snapshot(*chunk));
             if self.setup.defects.has(Defect::RewriteForgetsReady) {

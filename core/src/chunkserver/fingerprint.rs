@@ -41,6 +41,7 @@ impl Hash for Chunkserver {
             next_read: _,
             next_key: _,
             damage_found: _,
+            damaged_journals: _,
             scrubbed_bytes: _,
         } = self;
         (setup.boot, setup.process, now, started, stopping, shutdown_syncs, next_housekeeping).hash(state);

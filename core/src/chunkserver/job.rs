@@ -120,6 +120,14 @@ impl Jobs {
         copies.filter(|job| job.phase == Phase::Finishing).map(|job| job.chunk).collect()
     }
 
+    /// Whether the unsealed replica of a chunk is being dropped, and gone from the journal.
+    pub(super) fn is_forgotten(&self, chunk: ChunkId) -> bool {
+        self.running.get(&chunk).and_then(|job| job.as_ref()).is_some_and(|job| {
+            matches!(job.order, ToServer::Drop { .. })
+                && matches!(job.phase, Phase::Forgetting | Phase::Finishing)
+        })
+    }
+
     /// Whether the replica of a chunk is to be dropped: nobody may count on it any more.
     pub(super) fn is_leaving(&self, chunk: ChunkId) -> bool {
         let drops = |order: &ToServer| matches!(order, ToServer::Drop { .. });

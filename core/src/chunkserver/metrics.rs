@@ -48,6 +48,8 @@ impl Chunkserver {
         let counter = MetricKind::Counter;
         let damage = self.damage_found;
         put(m, counter, "cairn_chunkserver_damage_found_total", "Replicas found to be bad.", damage);
+        let journals = self.damaged_journals;
+        put(m, counter, "cairn_chunkserver_damaged_journals_total", "Journals found damaged.", journals);
         let scrubbed = self.scrubbed_bytes;
         put(m, counter, "cairn_chunkserver_scrubbed_bytes_total", "Bytes read by checks.", scrubbed);
         for (index, volume) in self.volumes.iter().enumerate() {

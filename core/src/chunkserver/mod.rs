@@ -139,6 +139,7 @@ pub struct Chunkserver {
     next_read: u64,
     next_key: u64,
     damage_found: u64,
+    damaged_journals: u64,
     scrubbed_bytes: u64,
 }
 
@@ -205,6 +206,7 @@ impl Chunkserver {
             next_read: 0,
             next_key: 0,
             damage_found: 0,
+            damaged_journals: 0,
             scrubbed_bytes: 0,
             setup,
         }
@@ -249,6 +251,11 @@ impl Chunkserver {
     /// How often damage was found since the start.
     pub fn damage_found(&self) -> u64 {
         self.damage_found
+    }
+
+    /// How many journals were found damaged at the start of this process.
+    pub fn damaged_journals(&self) -> u64 {
+        self.damaged_journals
     }
 
     /// Entries of its tables: what must be bounded by what there is.

@@ -101,6 +101,17 @@ impl Chunkserver {
                 }
                 self.renew(chunk);
                 job.script = self.quarantine_steps(chunk, job.volume, keep);
+                if self.replicas.get(&chunk).is_some_and(|replica| replica.unsealed.is_some()) {
+                    // A promise that came back without its file would be taken for damage.
+                    job.phase = Phase::Forgetting;
+                    let waiter = Waiter::Job { chunk, job: job.id };
+                    self.log(job.volume, alloc::vec![Record::Forget { chunk }], waiter, true);
+                    return Some(job);
+                }
+                job.phase = Phase::Finishing;
+                None
+            }
+            (Phase::Forgetting, Event::Journalled) => {
                 job.phase = Phase::Finishing;
                 None
             }
@@ -125,7 +136,7 @@ impl Chunkserver {
         }
     }
 
-    /// Durably: a promise that came back without its file would be taken for damage.
+    /// Durably, in its own time.
     pub(super) fn forget_in_journal(&mut self, volume: u16, chunk: ChunkId) {
         self.log(volume, alloc::vec![Record::Forget { chunk }], Waiter::Nobody, true);
     }

@@ -494,6 +494,7 @@ impl Chunkserver {
     /// another volume (rule 2), its unsealed replicas are damaged. Sealed ones have their sidecars.
     fn journal_damaged(&mut self, index: u16, r: &mut Recovery, why: &str) {
         reached!("recovery.damaged_journal");
+        self.damaged_journals += 1;
         r.distrusted = true;
         let old = self.volume(index).identity;
         let identity = Identity { volume: VolumeId(self.rng.u64() | 1), ..old };

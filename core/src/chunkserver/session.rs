@@ -209,6 +209,7 @@ impl Chunkserver {
         self.session.next_report = now + self.session.block_report;
         self.session.last_heard = now;
         self.session.sequence = 0;
+        self.session.sent.clear();
         self.report_number = 0;
         self.out.note(Level::Info, format!("registered with {cluster} as {}, {session}", self.server));
         for index in 0..self.setup.volumes {
@@ -245,6 +246,7 @@ impl Chunkserver {
         let now = self.now;
         self.poll_space();
         let session = &mut self.session;
+        let acked = session.sent.front().map_or(session.sequence, |(unanswered, _)| unanswered - 1);
         session.sequence += 1;
         session.next_heartbeat = now + session.heartbeat;
         session.sent.push_back((session.sequence, now));
@@ -254,7 +256,7 @@ impl Chunkserver {
         let sequence = session.sequence;
         let load = (self.open.len() + self.reads.len()) as u32;
         let volumes = self.volume_statuses();
-        self.tell_master(FromServer::Heartbeat { sequence, volumes, load });
+        self.tell_master(FromServer::Heartbeat { sequence, acked, volumes, load });
     }
 
     fn on_heartbeat_ack(&mut self, sequence: u64, lease_ms: u64) {

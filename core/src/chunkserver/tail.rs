@@ -184,6 +184,7 @@ impl Chunkserver {
                     if let Some(why) = broken.filter(|_| !known) {
                         let text = format!("volume {index}: {chunk} does not keep its promise: {why}");
                         self.out.note(Level::Alarm, text);
+                        self.damage_found += 1;
                     }
                     let damaged = broken.is_some() || known;
                     self.fenced_by_restart(index, unsealed, damaged)

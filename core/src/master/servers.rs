@@ -42,9 +42,19 @@ pub(super) struct Server {
     pub(super) last_heard: Time,
     /// Heard of within the time after which a server is dead.
     pub(super) live: bool,
-    /// When another process last asked to take its place: unless this one still speaks, it is over, and what it said of its
-    /// replicas with it.
-    doubted: Option<Time>,
+    /// Another process has asked to take its place: unless this one proves that it lives, it is over, and what it said of
+    /// its replicas with it.
+    doubted: Option<Doubt>,
+}
+
+/// Whether a process outlived the arrival of its successor. Its last words prove nothing: they may come late. What it
+/// says after an answer that was given since then does.
+#[derive(Clone, Debug, Hash)]
+struct Doubt {
+    /// When it was last heard, or the doubt began.
+    heard: Time,
+    /// The first heartbeat that was answered since then.
+    witness: Option<u64>,
 }
 
 impl Server {
@@ -89,8 +99,8 @@ pub(super) enum Admission {
 pub(super) struct Servers {
     map: BTreeMap<ServerId, Server>,
     by_peer: BTreeMap<Peer, ServerId>,
-    /// Registrations held back, since when.
-    contenders: BTreeMap<ServerId, (Time, Registration)>,
+    /// Registrations held back.
+    contenders: BTreeMap<ServerId, Registration>,
     epoch: u32,
     sessions: u32,
     defects: Defects,
@@ -112,7 +122,7 @@ impl Servers {
 
     fn doubt(&mut self, now: Time, server: ServerId) {
         if let Some(entry) = self.map.get_mut(&server) {
-            entry.doubted = Some(now);
+            entry.doubted = Some(Doubt { heard: now, witness: None });
         }
     }
 
@@ -151,8 +161,11 @@ impl Servers {
             let speaks = old.is_usable() && old.peer.as_ref() != Some(&asked.peer);
             if speaks && old.process != asked.process {
                 reached!("servers.contender");
-                self.doubt(now, asked.server);
-                self.contenders.insert(asked.server, (now, asked));
+                // Asked again by the same process, nothing that was found out meanwhile is forgotten.
+                if self.contenders.get(&asked.server).is_none_or(|known| known.process != asked.process) {
+                    self.doubt(now, asked.server);
+                }
+                self.contenders.insert(asked.server, asked);
                 return Admission::Held;
             }
         }
@@ -195,7 +208,7 @@ impl Servers {
         for (id, other) in &mut self.map {
             if *id != asked.server && other.live && other.address == asked.address {
                 reached!("servers.replaced_while_live");
-                other.doubted = Some(now);
+                other.doubted = Some(Doubt { heard: now, witness: None });
             }
         }
     }
@@ -208,28 +221,33 @@ impl Servers {
         true
     }
 
-    /// Takes a heartbeat. Returns a contender that is thereby a duplicate: one that has waited for `settled` already. What a
-    /// process sent before it died may be read after its successor's registration, from another connection.
+    /// Takes a heartbeat, with its number and that of the latest one whose answer the server has. Returns a contender that is
+    /// thereby a duplicate.
     pub(super) fn heartbeat(
         &mut self,
         now: Time,
         server: ServerId,
         volumes: Vec<VolumeStatus>,
         load: u32,
-        settled: Span,
+        (sequence, acked): (u64, u64),
     ) -> Option<Peer> {
         let entry = self.map.get_mut(&server)?;
         entry.last_heard = now;
         entry.volumes = volumes;
         entry.load = load;
-        entry.doubted = entry.doubted.filter(|since| now < *since + settled);
-        self.contenders.get(&server).filter(|(since, _)| now >= *since + settled)?;
-        self.contenders.remove(&server).map(|(_, asked)| asked.peer)
+        let doubt = entry.doubted.as_mut()?;
+        doubt.heard = now;
+        if doubt.witness.is_some_and(|witness| acked >= witness) {
+            entry.doubted = None;
+            return self.contenders.remove(&server).map(|asked| asked.peer);
+        }
+        doubt.witness = doubt.witness.or(Some(sequence));
+        None
     }
 
     /// A connection ended. Returns the server whose session it carried.
     pub(super) fn lose(&mut self, peer: &Peer) -> Option<ServerId> {
-        self.contenders.retain(|_, (_, asked)| asked.peer != *peer);
+        self.contenders.retain(|_, asked| asked.peer != *peer);
         let server = self.by_peer.remove(peer)?;
         if let Some(entry) = self.map.get_mut(&server).filter(|e| e.peer.as_ref() == Some(peer)) {
             entry.peer = None;
@@ -240,12 +258,13 @@ impl Servers {
     /// Contenders whose rival has been silent or gone for long enough; each is now admitted by [`Servers::readmit`].
     pub(super) fn ripe_contenders(&mut self, now: Time, patience: Span) -> Vec<Registration> {
         let map = &self.map;
-        let ripe = |id: &ServerId, since: Time| {
-            now >= since + patience || !map.get(id).is_some_and(Server::is_usable)
+        let ripe = |id: &ServerId| {
+            map.get(id)
+                .filter(|rival| rival.is_usable())
+                .is_none_or(|rival| rival.doubted.as_ref().is_none_or(|doubt| now >= doubt.heard + patience))
         };
-        let ids: Vec<ServerId> =
-            self.contenders.iter().filter(|(id, (since, _))| ripe(id, *since)).map(|(id, _)| *id).collect();
-        ids.iter().filter_map(|id| self.contenders.remove(id)).map(|(_, asked)| asked).collect()
+        let ids: Vec<ServerId> = self.contenders.keys().filter(|id| ripe(id)).copied().collect();
+        ids.iter().filter_map(|id| self.contenders.remove(id)).collect()
     }
 
     /// Admits a contender whose rival fell silent.
@@ -342,8 +361,8 @@ mod tests {
             rack: "rack".to_string(),
             volumes: Vec::new(),
         };
-        let beat = |servers: &mut Servers, at| {
-            servers.heartbeat(Time(at), ServerId(1), Vec::new(), 0, Span(5));
+        let beat = |servers: &mut Servers, at, sequence, acked| {
+            servers.heartbeat(Time(at), ServerId(1), Vec::new(), 0, (sequence, acked))
         };
         let mut servers = Servers::default();
         servers.register(Time(0), ClusterId(1), asked(1, 1));
@@ -351,12 +370,14 @@ mod tests {
         let held = servers.register(Time(10), ClusterId(1), asked(2, 2));
         assert!(matches!(held, Admission::Held));
         assert!(!servers.vouches(ServerId(1)));
-        servers.lose(&Peer::Conn(ConnId(2)));
-        beat(&mut servers, 12);
-        assert!(!servers.vouches(ServerId(1)), "it may have said that before it died");
-        beat(&mut servers, 15);
+        assert_eq!(beat(&mut servers, 12, 7, 6), None);
+        assert_eq!(beat(&mut servers, 13, 8, 6), None);
+        assert!(!servers.vouches(ServerId(1)), "it may have said both before it died");
+        assert!(servers.ripe_contenders(Time(22), Span(10)).is_empty(), "it was heard a short time ago");
+        assert_eq!(beat(&mut servers, 15, 9, 7), Some(Peer::Conn(ConnId(2))));
         assert!(servers.vouches(ServerId(1)), "it lives: the other was a copy of its directory");
         servers.register(Time(20), ClusterId(1), asked(3, 3));
+        assert!(!servers.vouches(ServerId(1)));
         let ripe = servers.ripe_contenders(Time(30), Span(10));
         assert!(matches!(servers.readmit(Time(30), ripe[0].clone()), Admission::Admitted { .. }));
         assert!(servers.vouches(ServerId(1)));
@@ -371,7 +392,8 @@ mod tests {
         let vouch = |servers: &Servers| [1, 2, 3].map(|id| servers.vouches(ServerId(id)));
         assert_eq!(vouch(&servers), [false, true, true], "its disks may be gone");
         // Both were told to be reached at the same address.
-        servers.heartbeat(Time(20), ServerId(1), Vec::new(), 0, Span(5));
+        servers.heartbeat(Time(20), ServerId(1), Vec::new(), 0, (4, 3));
+        servers.heartbeat(Time(30), ServerId(1), Vec::new(), 0, (5, 4));
         assert_eq!(vouch(&servers), [true, true, true]);
     }
 
@@ -386,7 +408,7 @@ mod tests {
                 register(&mut servers, 5, 3, "a");
                 assert_eq!(ids(&servers), [1, 2, 3]);
             }
-            servers.heartbeat(Time(8), ServerId(2), Vec::new(), 0, Span::ZERO);
+            servers.heartbeat(Time(8), ServerId(2), Vec::new(), 0, (1, 0));
             assert_eq!(servers.bury(Time(11), Span(10)), [ServerId(1)]);
             if !replaced_first {
                 assert_eq!(ids(&servers), [1, 2], "nobody took its place: operators still see it");

@@ -27,8 +27,8 @@ impl Master {
         }
         match message {
             FromServer::Register { .. } => {}
-            FromServer::Heartbeat { sequence, volumes, load } => {
-                self.on_heartbeat(now, server, from, sequence, volumes, load, fx);
+            FromServer::Heartbeat { sequence, acked, volumes, load } => {
+                self.on_heartbeat(now, server, from, (sequence, acked), volumes, load, fx);
             }
             FromServer::BlockReport { report, replicas, last } => {
                 let catalog = &self.catalog;
@@ -122,13 +122,12 @@ impl Master {
         now: Time,
         server: ServerId,
         from: Peer,
-        sequence: u64,
+        (sequence, acked): (u64, u64),
         volumes: alloc::vec::Vec<VolumeStatus>,
         load: u32,
         fx: &mut Fx,
     ) {
-        let settled = ms(self.config.heartbeat_ms / 2);
-        let duplicate = self.servers.heartbeat(now, server, volumes, load, settled);
+        let duplicate = self.servers.heartbeat(now, server, volumes, load, (sequence, acked));
         if let Some(peer) = duplicate {
             reached!("servers.duplicate");
             let reason = format!(

@@ -33,6 +33,8 @@ pub enum FromServer {
     Heartbeat {
         /// Counts upwards within the session.
         sequence: u64,
+        /// The latest one whose answer has arrived, 0 before the first: it was said after that answer.
+        acked: u64,
         /// The volumes' space.
         volumes: Vec<VolumeStatus>,
         /// Chunks open for writing and reads under way: the load.

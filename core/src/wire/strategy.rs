@@ -333,7 +333,12 @@ fn from_server() -> impl Strategy<Value = FromServer> {
             rack: text(),
             volumes: volumes(),
         }),
-        build!(F::Heartbeat { sequence: any::<u64>(), volumes: volumes(), load: any::<u32>() }),
+        build!(F::Heartbeat {
+            sequence: any::<u64>(),
+            acked: any::<u64>(),
+            volumes: volumes(),
+            load: any::<u32>()
+        }),
         build!(F::BlockReport {
             report: any::<u64>(),
             replicas: vec(replica_report(), 0..4),

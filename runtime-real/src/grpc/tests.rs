@@ -210,8 +210,9 @@ async fn a_session_carries_both_directions_until_the_master_closes_it() {
     let (inbox, mut told) = Recorder::new();
     let mut outgoing = Outgoing::new(inbox);
     let dialled = Peer::Dial(master.address.clone());
-    let heartbeat =
-        |sequence| Message::FromServer(FromServer::Heartbeat { sequence, volumes: vec![], load: 0 });
+    let heartbeat = |sequence| {
+        Message::FromServer(FromServer::Heartbeat { sequence, acked: 0, volumes: vec![], load: 0 })
+    };
 
     // What is left over from an earlier session opens none.
     outgoing.send(master.address.clone(), heartbeat(9));

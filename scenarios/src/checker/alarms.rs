@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use cairn_core::chunkserver::Chunkserver;
 use cairn_core::id::{ChunkId, ChunkUuid};
 use cairn_core::message::ReplicaState;
-use runtime_sim::DamageKind;
+use runtime_sim::{Damage, DamageKind};
 
 use crate::cluster::Cluster;
 use crate::violation::Violations;
@@ -19,7 +19,16 @@ pub fn watch(cluster: &Cluster, violations: &Violations) {
     let world = cluster.world.clone();
     let mut found: BTreeMap<String, u64> = BTreeMap::new();
     let mut known: BTreeMap<String, BTreeSet<ChunkId>> = BTreeMap::new();
+    let mut journals: BTreeMap<String, u64> = BTreeMap::new();
     world.observe_chunkserver(move |_, node, machine| {
+        let damaged = machine.damaged_journals();
+        let known_before = journals.get(node).copied().unwrap_or(0);
+        if damaged != known_before {
+            journals.insert(node.to_owned(), damaged);
+            if damaged > known_before && !journal_has_cause(&cluster, node) {
+                violations.add(NAME, format!("{node} finds a journal damaged, and nothing was done to it"));
+            }
+        }
         let count = machine.damage_found();
         let last = found.get(node).copied().unwrap_or(0);
         if last == count {
@@ -47,6 +56,17 @@ pub fn watch(cluster: &Cluster, violations: &Violations) {
     });
 }
 
+/// Whether anything was done to a node's disks that may have harmed a journal.
+fn journal_has_cause(cluster: &Cluster, node: &str) -> bool {
+    let harms = |d: &Damage| d.node == node && (d.path.starts_with("journal-") || spreads(d.kind));
+    cluster.disk_errors().contains(node) || cluster.world.damage_injected().iter().any(harms)
+}
+
+/// Whether such harm reaches further than the file that it was done to.
+fn spreads(kind: DamageKind) -> bool {
+    !matches!(kind, DamageKind::BitFlip | DamageKind::BadSector)
+}
+
 /// Whether anything was done to a node's disks that may have harmed its replica of `chunk`.
 fn has_cause(cluster: &Cluster, node: &str, machine: &Chunkserver, chunk: ChunkId) -> bool {
     let lost_power = cluster.shape.is_relaxed() && cluster.power_cut_at(node).is_some();
@@ -59,7 +79,7 @@ fn has_cause(cluster: &Cluster, node: &str, machine: &Chunkserver, chunk: ChunkI
         // Harm to anything but another chunk's files may reach further than one replica.
         let elsewhere =
             d.path.contains("/chunk-") && name.as_ref().is_some_and(|name| !d.path.contains(name));
-        let spread = !matches!(d.kind, DamageKind::BitFlip | DamageKind::BadSector);
+        let spread = spreads(d.kind);
         (spread || !elsewhere) && volume.is_none_or(|volume| volume == d.volume || spread)
     })
 }

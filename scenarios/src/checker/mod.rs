@@ -18,6 +18,7 @@ pub mod primaries;
 pub mod progress;
 pub mod quarantine;
 pub mod replication;
+pub mod sessions;
 pub mod truth;
 pub mod versions;
 pub mod votes;

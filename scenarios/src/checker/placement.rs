@@ -1,4 +1,5 @@
-//! A new chunk goes to distinct servers and, while nothing is wrong, to as many racks as it can (invariant 28).
+//! A new chunk goes to distinct servers, no fewer than its quorum, with the quorum that was asked for, and, while nothing is
+//! wrong, to as many racks as it can (invariant 28).
 
 use std::collections::BTreeSet;
 
@@ -32,6 +33,18 @@ fn check(cluster: &Cluster, grant: &Grant, wary: bool) -> Result<(), String> {
     let servers: BTreeSet<_> = grant.members.iter().map(|member| member.server).collect();
     if servers.len() < members {
         return Err("one server holds two replicas".into());
+    }
+    let asked = cluster.master(|master| {
+        let mut uploads = master.catalog().uploads();
+        uploads.find(|(_, upload)| upload.chunks.contains(&grant.chunk)).map(|(_, upload)| upload.options)
+    });
+    if let Some(Some(options)) = asked
+        && (grant.quorum, grant.replication) != (options.quorum, options.replication)
+    {
+        return Err(format!("as w={}/{}, not as asked for", grant.quorum, grant.replication));
+    }
+    if members < usize::from(grant.quorum) {
+        return Err("they are fewer than its quorum".into());
     }
     // What is cut off, slow or full is rightly passed over.
     if wary || cluster.was_struck() {

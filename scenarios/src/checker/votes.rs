@@ -55,8 +55,10 @@ impl Memory {
     /// at each start, so that only what struck the last two processes counts.
     fn lost_journal(&self, cluster: &Cluster, server: &str) -> bool {
         let since = self.starts.get(server).map_or(Time::ZERO, |start| start.1);
-        let harmed = |d: &Damage| d.node == server && d.at >= since && d.path.starts_with("journal-");
-        cluster.world.damage_injected().iter().any(harmed)
+        let misled = |d: &Damage| d.kind != DamageKind::BitFlip && d.path.starts_with("journal-");
+        let harmed = |d: &Damage| d.node == server && d.at >= since && misled(d);
+        cluster.journal_torn_at(server).is_some_and(|at| at >= since)
+            || cluster.world.damage_injected().iter().any(harmed)
     }
 }
 
@@ -144,17 +146,32 @@ pub fn watch(cluster: &Cluster, violations: &Violations) {
     });
 }
 
-/// Votes that stand and of which a server that started again has less.
+/// Votes that stand and of which a server that started again has less, or nothing.
 fn taken_back(cluster: &Cluster, server: &str, memory: &Memory) -> Vec<(ChunkId, Promise)> {
-    let replicas: Option<Vec<_>> = cluster.world.inspect(server, |machine: &Chunkserver| {
-        let fenced = machine.replicas().filter(|r| r.state == ReplicaState::Fenced);
-        fenced.map(|replica| (replica, machine.incarnation(replica.volume_index))).collect()
+    let found = cluster.world.inspect(server, |machine: &Chunkserver| {
+        let replicas: BTreeMap<ChunkId, _> = machine.replicas().map(|r| (r.chunk, r)).collect();
+        let now: Vec<Incarnation> =
+            (0..cluster.volumes(server)).map(|volume| machine.incarnation(volume)).collect();
+        (replicas, now)
     });
-    let fallen = replicas.into_iter().flatten().filter_map(|(replica, now)| {
-        let member = memory.members.get(&(replica.chunk, server.to_owned()))?;
+    let Some((replicas, now)) = found else { return Vec::new() };
+    let unharmed = !cluster.disk_errors().contains(server)
+        && cluster.world.damage_injected().iter().all(|d| d.node != server);
+    let own = memory.members.iter().filter(|((_, of), _)| of == server);
+    let fallen = own.filter_map(|((chunk, _), member)| {
         let vote = member.vote?;
-        let stands = vote.incarnation.stands(vote.durability, now) && vote.version == replica.version;
-        (stands && replica.ready < vote.length).then_some((replica.chunk, vote))
+        let is_less = match replicas.get(chunk) {
+            Some(replica) => {
+                let stands = vote.incarnation.stands(vote.durability, now[usize::from(replica.volume_index)]);
+                let fenced = replica.state == ReplicaState::Fenced && replica.version == vote.version;
+                stands && fenced && replica.ready < vote.length
+            }
+            None => {
+                let stands = now.iter().any(|now| vote.incarnation.stands(vote.durability, *now));
+                unharmed && stands && vote.length > 0 && !memory.settled.contains(chunk)
+            }
+        };
+        is_less.then_some((*chunk, vote))
     });
     let fallen: Vec<_> = fallen.collect();
     if fallen.is_empty() || memory.lost_journal(cluster, server) { Vec::new() } else { fallen }

@@ -204,6 +204,9 @@ pub enum Fault {
         /// Only of the youngest chunk that is there.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         youngest: bool,
+        /// Only of journals.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        journals: bool,
     },
     /// An operator removes a sealed chunk's file, or its sidecar, under the running server, at once.
     Remove {

@@ -1,14 +1,28 @@
 //! Bits rot, sectors die, volumes vanish.
 
+use cairn_core::log::{FileHeader, HEADER_BYTES, Scan};
+
 use super::{Fault, Undo};
 use crate::cluster::{Cluster, MASTER, is_chunk_file};
 
 /// What a sidecar's name ends with beyond its chunk's.
 const SIDECAR: &str = ".meta";
 
+fn is_journal(path: &str) -> bool {
+    path.starts_with("journal-")
+}
+
+/// Whether damage can't be told from a write that a crash tore: the documented limit.
+fn seems_torn(journal: &[u8]) -> bool {
+    let Ok(header) = FileHeader::decode(journal) else { return false };
+    let mut scan = Scan::new(header.first_index);
+    scan.feed(journal.get(HEADER_BYTES as usize..).unwrap_or_default());
+    scan.finish().is_ok()
+}
+
 /// Chunks, their sidecars, and the journals that hold what was promised of unsealed ones.
 fn may_rot(path: &str) -> bool {
-    path.starts_with("chunks/") || path.starts_with("journal-")
+    path.starts_with("chunks/") || is_journal(path)
 }
 
 pub(super) fn strike(fault: &Fault, cluster: &Cluster) -> Undo {
@@ -16,14 +30,23 @@ pub(super) fn strike(fault: &Fault, cluster: &Cluster) -> Undo {
     let node = cluster.resolve(fault.target());
     let mut rng = world.rng(&format!("rot at {}", world.now().0));
     match fault {
-        Fault::Flip { bits, youngest, .. } => {
+        Fault::Flip { bits, youngest, journals, .. } => {
             let last = cluster.chunk_files(&node).into_iter().max_by_key(|(.., chunk)| *chunk);
             let young = last.filter(|_| *youngest).map(|(_, path, ..)| path);
             for _ in 0..*bits {
                 // Without a file there is nothing to rot.
-                let _ = world.flip_random_bit(&node, &mut rng, |path| {
-                    young.as_ref().map_or_else(|| may_rot(path), |young| path.starts_with(young.as_str()))
+                let struck = world.flip_random_bit(&node, &mut rng, |path| match &young {
+                    Some(young) => path.starts_with(young.as_str()),
+                    None if *journals => is_journal(path),
+                    None => may_rot(path),
                 });
+                if let Some(damage) = struck.filter(|damage| is_journal(&damage.path))
+                    && world
+                        .read_file(&node, damage.volume, &damage.path)
+                        .is_some_and(|bytes| seems_torn(&bytes))
+                {
+                    cluster.note_torn_journal(&node);
+                }
             }
             Undo::Nothing
         }

@@ -47,6 +47,8 @@ pub(super) enum Kind {
     MasterDisk,
     MasterPower,
     Return,
+    TwoCrashes,
+    JournalRot,
     LogRot,
     Cut,
     SlowNode,
@@ -57,7 +59,7 @@ pub(super) enum Kind {
 
 impl Kind {
     /// What a storm of everything is made of. A rotten log is not in it: the master is rightly gone until it is mended.
-    pub(super) const EACH: [Kind; 43] = [
+    pub(super) const EACH: [Kind; 45] = [
         Kind::Kill,
         Kind::KillClient,
         Kind::CrashPoint,
@@ -96,6 +98,8 @@ impl Kind {
         Kind::MasterDisk,
         Kind::MasterPower,
         Kind::Return,
+        Kind::TwoCrashes,
+        Kind::JournalRot,
         Kind::Cut,
         Kind::SlowNode,
         Kind::Jump,
@@ -127,6 +131,8 @@ impl Draw<'_> {
             Kind::PassingReads => self.passing_reads(),
             Kind::MasterPower => self.master_power(),
             Kind::Return => self.returns(),
+            Kind::TwoCrashes => self.two_crashes(),
+            Kind::JournalRot => self.journal_rot(),
             kind => self.single(kind).into_iter().collect(),
         }
     }
@@ -295,6 +301,7 @@ impl Draw<'_> {
                 target: self.victim?.clone(),
                 bits: 1 + self.rng.below(3) as u32,
                 youngest: self.rng.chance(1, 2),
+                journals: false,
             },
             Kind::BadSector => Fault::BadSector { target: self.victim?.clone() },
             Kind::Wipe => Fault::Wipe { target: self.victim?.clone(), volume: self.rng.below(4) as u16 },
@@ -341,7 +348,9 @@ impl Draw<'_> {
             | Kind::FailedFence
             | Kind::PassingReads
             | Kind::MasterPower
-            | Kind::Return => return None,
+            | Kind::Return
+            | Kind::TwoCrashes
+            | Kind::JournalRot => return None,
         })
     }
 
@@ -449,6 +458,33 @@ impl Draw<'_> {
         let cue = self.moment(&[Cue::Change]);
         let down = 10 + self.rng.below(300);
         vec![Strike { cue, ..self.strike(0, down, Fault::PowerCut { target: Target::Master }) }]
+    }
+
+    /// A process dies when it has just made a name, or soon after, and its machine loses power when it is back: what the
+    /// first one left to the page cache is gone.
+    fn two_crashes(&mut self) -> Vec<Strike> {
+        if self.shape.is_relaxed() {
+            return Vec::new();
+        }
+        let place = self.rng.below(self.shape.servers.len() as u64) as usize;
+        let target = Target::Server(place);
+        let operation = 1 + self.rng.below(3);
+        let dies = Fault::CrashPoint { target: target.clone(), operation, power: false, naming: true };
+        let again = Moment { what: Cue::Registered, at: Some(place), after_us: self.rng.below(20_000) };
+        let (down, later) = (10 + self.rng.below(50), 10 + self.rng.below(100));
+        let lasts = down + self.rng.below(300);
+        vec![
+            self.strike(0, lasts, dies),
+            Strike { cue: Some(again), ..self.strike(down, later, Fault::PowerCut { target }) },
+        ]
+    }
+
+    /// A journal rots and is then read.
+    fn journal_rot(&mut self) -> Vec<Strike> {
+        let Some(target) = self.victim.cloned() else { return Vec::new() };
+        let flip = Fault::Flip { target: target.clone(), bits: 1, youngest: false, journals: true };
+        let down = 10 + self.rng.below(100);
+        vec![self.strike(0, 1, flip), self.strike(1, down, Fault::Kill { target })]
     }
 
     /// A server comes back when its chunks have been copied: there are too many replicas then, and after a while the master

@@ -109,7 +109,14 @@ impl Profile {
                 Kind::AddServer,
             ],
             Profile::Power => {
-                vec![Kind::PowerCut, Kind::PowerCut, Kind::PowerPoint, Kind::MasterPower, Kind::Outage]
+                vec![
+                    Kind::PowerCut,
+                    Kind::PowerCut,
+                    Kind::PowerPoint,
+                    Kind::MasterPower,
+                    Kind::TwoCrashes,
+                    Kind::Outage,
+                ]
             }
             Profile::Partitions => vec![
                 Kind::Split,
@@ -141,6 +148,8 @@ impl Profile {
                     Kind::Remove,
                     Kind::BlankMember,
                     Kind::LogRot,
+                    Kind::JournalRot,
+                    Kind::Kill,
                 ]
             }
             Profile::Disk => {
@@ -152,6 +161,7 @@ impl Profile {
                     Kind::SlowDisk,
                     Kind::StuckSync,
                     Kind::MasterDisk,
+                    Kind::Kill,
                 ]
             }
             Profile::Operators => vec![

@@ -261,10 +261,13 @@ fn impostors_are_refused_with_a_reason() {
             register(&world, "cs1", 1, 1, None).await;
             pass(&world, 50).await;
             register(&world, "twin", 1, 2, None).await;
-            // Longer than what a dead process sent last may be under way.
-            pass(&world, shape().master.heartbeat_ms).await;
-            let alive = FromServer::Heartbeat { sequence: 1, volumes: volumes(1), load: 0 };
-            Puppet::say(&world, "cs1", master(), alive).await;
+            // The second one is said after the first was answered: it is not a dead process's last word.
+            for sequence in [1, 2] {
+                let acked = sequence - 1;
+                let alive = FromServer::Heartbeat { sequence, acked, volumes: volumes(1), load: 0 };
+                Puppet::say(&world, "cs1", master(), alive).await;
+                pass(&world, 50).await;
+            }
             register(&world, "stranger", 2, 1, Some(ClusterId(99))).await;
             pass(&world, 100).await;
             let refusal = |name: &str| {

@@ -263,6 +263,24 @@ fn a_drop_goes_through_quarantine_and_only_the_unknown_stays() {
 }
 
 #[test]
+fn an_unsealed_replica_is_forgotten_before_its_file_goes() {
+    let mut world = World::new();
+    let volume = world.nodes[0].volumes[0];
+    world.write(5, b"bytes");
+    world.nodes[0].stuck = Some(JOURNAL_SYNC);
+    let chunk = ChunkId(5);
+    world.order(0, ToServer::Drop { chunk, version: V1, volume, reason: DropReason::Reclaimed });
+    world.run();
+    world.restart(0, true);
+    assert_eq!(world.nodes[0].alarms, [""; 0], "the promise came back without its file");
+    world.order(0, ToServer::Drop { chunk, version: V1, volume, reason: DropReason::Reclaimed });
+    world.run();
+    world.restart(0, true);
+    assert_eq!(world.nodes[0].alarms, [""; 0]);
+    assert_eq!(world.nodes[0].machine.replicas().count(), 0);
+}
+
+#[test]
 fn the_quarantine_is_purged_as_fast_as_it_is_filled() {
     let config = ChunkserverConfig { quarantine_ms: 2_000, ..ChunkserverConfig::default() };
     let mut world = World::with(config);

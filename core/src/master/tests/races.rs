@@ -163,7 +163,8 @@ fn no_figure_of_a_chunkserver_makes_the_master_stumble() {
         |n| VolumeStatus { volume: VolumeId(n), total_bytes: u64::MAX, free_bytes: u64::MAX, writable: true };
     for n in 1..=4 {
         let volumes = Vec::from([volume(n * 10), volume(n * 10 + 1)]);
-        let heartbeat = FromServer::Heartbeat { sequence: u64::MAX, volumes, load: u32::MAX };
+        let heartbeat =
+            FromServer::Heartbeat { sequence: u64::MAX, acked: u64::MAX, volumes, load: u32::MAX };
         rig.message(conn(n), heartbeat);
     }
     assert!(rig.call(MasterRequest::ClusterStatus).is_ok());

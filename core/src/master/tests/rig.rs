@@ -154,6 +154,7 @@ impl Rig {
                     self.heartbeats += 1;
                     let heartbeat = FromServer::Heartbeat {
                         sequence: self.heartbeats,
+                        acked: self.heartbeats - 1,
                         volumes: volumes(server),
                         load: 0,
                     };

@@ -83,7 +83,7 @@ fn the_last_heartbeat_of_a_dead_process_does_not_refuse_its_successor() {
     let mut rig = Rig::with_servers(1);
     rig.register_on(50, 1, 2, None);
     let (sequence, volumes) = (99, volumes(1));
-    rig.message(conn(1), FromServer::Heartbeat { sequence, volumes, load: 0 });
+    rig.message(conn(1), FromServer::Heartbeat { sequence, acked: sequence - 1, volumes, load: 0 });
     assert!(rig.orders(50).is_empty(), "it was sent before the old process died");
     rig.lose(1);
     assert!(matches!(rig.orders(50)[..], [ToServer::Registered { .. }]));

@@ -9,7 +9,7 @@ variants! {
     unit ;
     value ReplicaChanged;
     Register(proto::from_server::Register) { server, cluster, boot, process, address, rack, volumes }
-    Heartbeat(proto::from_server::Heartbeat) { sequence, volumes, load }
+    Heartbeat(proto::from_server::Heartbeat) { sequence, acked, volumes, load }
     BlockReport(proto::from_server::BlockReport) { report, replicas, last }
     Vote(proto::from_server::FenceVote) { chunk, version, incarnation, vote }
     CopyDone(proto::from_server::CopyDone) { target, error }
