@@ -18,6 +18,9 @@ struct Common {
     /// Configuration file (YAML); flags override it.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Refuse a blank data directory instead of formatting it: its disk may not be mounted.
+    #[arg(long)]
+    require_formatted: bool,
     /// Where `/health` and `/metrics` are served; empty: nowhere.
     #[arg(long, value_name = "ADDR")]
     http_listen: Option<String>,
@@ -41,6 +44,7 @@ struct Common {
 impl Common {
     /// Overrides settings and sets the process up. Returns where the bound addresses are to be written.
     fn apply(self, options: CommonOptions<'_>) -> Result<Option<PathBuf>> {
+        *options.require_formatted |= self.require_formatted;
         set(options.http_listen, self.http_listen);
         *options.insecure_any_interface |= self.insecure_any_interface;
         set(options.log_format, self.log_format.map(Into::into));

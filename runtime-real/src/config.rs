@@ -18,6 +18,8 @@ use crate::log::LogFormat;
 pub struct MasterOptions {
     /// Directory of the master's log. It must exist.
     pub data: PathBuf,
+    /// Refuse a blank directory instead of making a new cluster in it: the mount may be missing.
+    pub require_formatted: bool,
     /// Where gRPC is served: `host:port`; port 0 takes a free one.
     pub listen: String,
     /// Where `/health` and `/metrics` are served; empty: nowhere.
@@ -38,6 +40,7 @@ impl Default for MasterOptions {
     fn default() -> Self {
         MasterOptions {
             data: "/var/lib/cairn/master".into(),
+            require_formatted: false,
             listen: "127.0.0.1:7400".into(),
             http_listen: "127.0.0.1:7401".into(),
             insecure_any_interface: false,
@@ -55,6 +58,8 @@ impl Default for MasterOptions {
 pub struct ChunkserverOptions {
     /// One directory for each disk. They must exist.
     pub data: Vec<PathBuf>,
+    /// Refuse blank directories instead of making new volumes in them: the mount may be missing.
+    pub require_formatted: bool,
     /// Where the data plane is served: `host:port`; port 0 takes a free one.
     pub listen: String,
     /// Where clients and other servers dial this one; empty: the address that `listen` was bound to.
@@ -88,6 +93,7 @@ impl Default for ChunkserverOptions {
     fn default() -> Self {
         ChunkserverOptions {
             data: vec!["/var/lib/cairn/chunkserver".into()],
+            require_formatted: false,
             listen: "127.0.0.1:7410".into(),
             advertise: String::new(),
             http_listen: "127.0.0.1:7411".into(),
@@ -108,6 +114,8 @@ impl Default for ChunkserverOptions {
 /// The settings that both daemons have. Views of the one or the other: YAML files with unknown keys refused can't nest them.
 #[derive(Debug)]
 pub struct CommonOptions<'a> {
+    /// Refuse blank directories.
+    pub require_formatted: &'a mut bool,
     /// Where `/health` and `/metrics` are served.
     pub http_listen: &'a mut String,
     /// Allow listening on other interfaces than loopback.
@@ -124,6 +132,7 @@ macro_rules! common_options {
             /// What it has in common with the other daemon.
             pub fn common(&mut self) -> CommonOptions<'_> {
                 CommonOptions {
+                    require_formatted: &mut self.require_formatted,
                     http_listen: &mut self.http_listen,
                     insecure_any_interface: &mut self.insecure_any_interface,
                     log_format: &mut self.log_format,

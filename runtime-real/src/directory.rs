@@ -1,7 +1,11 @@
-//! Data directories: there, writable, this process's own, and of its own kind.
+//! Data directories: there, writable, this process's own, of its own kind, and the same one for as long as it is used.
 
 use std::fs::{File, TryLockError};
-use std::path::Path;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::daemon::StartError;
 
@@ -69,9 +73,63 @@ fn check_kind(path: &Path, kind: Kind) -> Result<(), String> {
     }
 }
 
-/// Locks `path` for as long as the returned file is open. The directory itself is locked: no file is left behind, and the
-/// lock ends with the process.
-pub(crate) fn lock(path: &Path, kind: Kind) -> Result<File, StartError> {
+/// A data directory, locked until this is dropped. The directory itself is locked: no file is left behind, and the lock ends
+/// with the process.
+///
+/// Whatever is done in it starts from its descriptor, never from its path: when its file system is unmounted, the path leads to
+/// a directory of another one, which would take all that is written and acknowledge it.
+#[derive(Debug)]
+pub(crate) struct DataDir {
+    path: PathBuf,
+    kind: Kind,
+    opened: File,
+}
+
+impl DataDir {
+    #[cfg(test)]
+    pub(crate) fn unlocked(path: &Path) -> Arc<DataDir> {
+        Arc::new(DataDir { path: path.to_owned(), kind: Kind::Volume, opened: File::open(path).unwrap() })
+    }
+
+    /// What names in the directory are relative to.
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+        self.opened.as_fd()
+    }
+
+    /// Refuses a directory without identity, which would be formatted.
+    pub(crate) fn require_formatted(&self) -> Result<(), StartError> {
+        let identity = self.kind.identity();
+        rustix::fs::statat(self.fd(), identity, rustix::fs::AtFlags::empty()).map(drop).map_err(|error| {
+            let what = format!(
+                "has no {identity} in it ({error}), and require_formatted is set; mount what belongs there, or start once \
+                 without require_formatted to make it {}",
+                self.kind.name()
+            );
+            StartError::Directory { path: self.path.clone(), what }
+        })
+    }
+
+    /// An error if the path leads elsewhere by now: the next start would not find what is written.
+    pub(crate) fn check(&self) -> io::Result<()> {
+        let opened = self.opened.metadata()?;
+        let same = |named: std::fs::Metadata| (named.dev(), named.ino()) == (opened.dev(), opened.ino());
+        match std::fs::metadata(&self.path).map(same) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(self.gone("another directory is in its place")),
+            Err(error) => Err(self.gone(&error.to_string())),
+        }
+    }
+
+    fn gone(&self, what: &str) -> io::Error {
+        let path = self.path.display();
+        io::Error::other(format!(
+            "{path} was unmounted or replaced ({what}); bring back the directory that was there"
+        ))
+    }
+}
+
+/// Locks `path`.
+pub(crate) fn lock(path: &Path, kind: Kind) -> Result<Arc<DataDir>, StartError> {
     let fault = |what: String| StartError::Directory { path: path.to_owned(), what };
     let about = std::fs::metadata(path)
         .map_err(|error| fault(format!("{error}; create it, or name another with `data`")))?;
@@ -82,9 +140,9 @@ pub(crate) fn lock(path: &Path, kind: Kind) -> Result<File, StartError> {
         |error| fault(format!("can't be written ({error}); check its owner, its mode and how it is mounted")),
     )?;
     check_kind(path, kind).map_err(fault)?;
-    let directory = File::open(path).map_err(|error| fault(error.to_string()))?;
-    match directory.try_lock() {
-        Ok(()) => Ok(directory),
+    let opened = File::open(path).map_err(|error| fault(error.to_string()))?;
+    match opened.try_lock() {
+        Ok(()) => Ok(Arc::new(DataDir { path: path.to_owned(), kind, opened })),
         Err(TryLockError::WouldBlock) => Err(StartError::Locked { path: path.to_owned() }),
         Err(TryLockError::Error(error)) => Err(fault(format!("can't be locked: {error}"))),
     }
@@ -102,6 +160,24 @@ mod tests {
         assert!(second.contains("in use by another process"), "{second}");
         drop(held);
         lock(directory.path(), Kind::Volume).unwrap();
+    }
+
+    #[test]
+    fn a_directory_that_was_replaced_is_told_from_the_one_that_was_locked() {
+        let home = tempfile::tempdir().unwrap();
+        let (path, away) = (home.path().join("volume"), home.path().join("away"));
+        std::fs::create_dir(&path).unwrap();
+        let held = lock(&path, Kind::Volume).unwrap();
+        held.check().unwrap();
+        std::fs::rename(&path, &away).unwrap();
+        let missing = held.check().unwrap_err().to_string();
+        assert!(missing.contains("unmounted or replaced"), "{missing}");
+        std::fs::create_dir(&path).unwrap();
+        let replaced = held.check().unwrap_err().to_string();
+        assert!(replaced.contains("unmounted or replaced"), "{replaced}");
+        std::fs::remove_dir(&path).unwrap();
+        std::fs::rename(&away, &path).unwrap();
+        held.check().unwrap();
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! A whole cluster in this process, on real disks and sockets: one master, three chunkservers, clients.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use cairn_core::id::Durability;
@@ -48,8 +49,16 @@ impl Fixture {
         fixture
     }
 
+    fn volume(&self, number: usize) -> PathBuf {
+        self.directory.path().join(format!("server{number}"))
+    }
+
     async fn server(&self, number: usize) -> Handle {
-        let data = self.directory.path().join(format!("server{number}"));
+        ChunkserverDaemon::start(self.server_options(number)).await.unwrap()
+    }
+
+    fn server_options(&self, number: usize) -> ChunkserverOptions {
+        let data = self.volume(number);
         std::fs::create_dir_all(&data).unwrap();
         let mut options = ChunkserverOptions {
             data: vec![data],
@@ -61,7 +70,7 @@ impl Fixture {
         };
         options.tuning.reserve_bytes = 0;
         options.tuning.reconnect_ms = 50;
-        ChunkserverDaemon::start(options).await.unwrap()
+        options
     }
 
     fn client(&self) -> Cluster {
@@ -197,6 +206,95 @@ async fn health_and_metrics_are_served() {
         let metrics = fetch(address, "/metrics").await;
         assert!(metrics.contains("\ncairn_ready 1\n"), "{metrics}");
     }
+}
+
+/// What an unmount does to whoever uses `place`: what was there is elsewhere, and there is an empty directory.
+fn unmount(place: &Path) -> PathBuf {
+    let away = place.with_extension("away");
+    std::fs::rename(place, &away).unwrap();
+    std::fs::create_dir(place).unwrap();
+    away
+}
+
+/// Fails if anything was made in the empty directory.
+fn mount(place: &Path, away: &Path) {
+    std::fs::remove_dir(place).unwrap();
+    std::fs::rename(away, place).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_volume_that_was_unmounted_is_out_of_service_until_a_start_finds_it_again() {
+    let mut fixture = Fixture::start(1).await;
+    let cluster = fixture.client();
+    let bytes = pattern(300_000);
+    let mut file = cluster.create("/f").replication(1).await.unwrap();
+    file.write_all(&bytes).await.unwrap();
+    file.close().await.unwrap();
+
+    let place = fixture.volume(0);
+    let away = unmount(&place);
+    let server = fixture.servers.remove(0);
+    let out_of_service = async {
+        while server.health().await.expect("running").1.is_ok()
+            || cluster.status().await.unwrap().servers[0].volumes[0].writable
+        {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(LIMIT, out_of_service).await.expect("noticed");
+    let http = server.http_address().expect("configured");
+    let health = fetch(http, "/health").await;
+    assert!(health.starts_with("HTTP/1.1 503") && health.contains("unmounted or replaced"), "{health}");
+    let metrics = fetch(http, "/metrics").await;
+    assert!(metrics.contains("\ncairn_volume_ready{volume=\"0\"} 0\n"), "{metrics}");
+    assert!(server.shutdown().await);
+
+    mount(&place, &away);
+    let server = fixture.server(0).await;
+    assert!(tokio::time::timeout(LIMIT, server.ready()).await.expect("ready in time"));
+    assert!(cluster.open("/f").await.unwrap().read_at(0, 300_000).await.unwrap() == bytes);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_master_whose_directory_was_unmounted_stops() {
+    let mut fixture = Fixture::start(0).await;
+    let cluster = fixture.client();
+    cluster.mkdir("/before", false, 0o755).await.unwrap();
+    let master = fixture.master.take().expect("running");
+    let place = fixture.master_options.data.clone();
+    let away = unmount(&place);
+    let reason = tokio::time::timeout(LIMIT, master.failed()).await.expect("noticed");
+    assert!(reason.contains("unmounted or replaced"), "{reason}");
+    drop(master);
+
+    mount(&place, &away);
+    let master = MasterDaemon::start(fixture.master_options.clone()).await.unwrap();
+    assert!(tokio::time::timeout(LIMIT, master.ready()).await.expect("ready in time"));
+    cluster.stat("/before").await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn blank_directories_are_refused_where_formatted_ones_are_required() {
+    let mut fixture = Fixture::start(1).await;
+    assert!(fixture.servers.remove(0).shutdown().await);
+    let formatted = ChunkserverOptions { require_formatted: true, ..fixture.server_options(0) };
+    ChunkserverDaemon::start(formatted).await.unwrap().kill().await;
+
+    let blank = ChunkserverOptions { require_formatted: true, ..fixture.server_options(1) };
+    let refused = ChunkserverDaemon::start(blank).await.map(|_| ()).unwrap_err().to_string();
+    assert!(refused.contains("server1") && refused.contains("require_formatted"), "{refused}");
+    assert_eq!(std::fs::read_dir(fixture.volume(1)).unwrap().count(), 0);
+
+    assert!(fixture.master.take().expect("running").shutdown().await);
+    let options = MasterOptions { require_formatted: true, ..fixture.master_options.clone() };
+    let master = MasterDaemon::start(options.clone()).await.unwrap();
+    assert!(tokio::time::timeout(LIMIT, master.ready()).await.expect("ready in time"));
+    let blank = fixture.volume(2);
+    std::fs::create_dir(&blank).unwrap();
+    let refused =
+        MasterDaemon::start(MasterOptions { data: blank, listen: "127.0.0.1:0".into(), ..options }).await;
+    let refused = refused.map(|_| ()).unwrap_err().to_string();
+    assert!(refused.contains("cairn-master"), "{refused}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -161,6 +161,17 @@ fn without_ids(text: &str) -> String {
 }
 
 #[test]
+fn blank_directories_where_formatted_ones_are_required() {
+    let case = Refused::new();
+    for program in [MASTER, CHUNKSERVER] {
+        let blank = case.dir(Path::new(program).file_name().unwrap().to_str().unwrap());
+        let said = case.said(program, &["--data", &blank, "--require-formatted"]);
+        assert!(said.contains("mount what belongs there"), "{said}");
+        assert_eq!(std::fs::read_dir(&blank).unwrap().count(), 0);
+    }
+}
+
+#[test]
 fn directories_in_use() {
     let mut all = String::new();
     let case = Refused::new();

@@ -169,7 +169,8 @@ impl Chunkserver {
                 volume.written = volume.written.saturating_sub(core::mem::take(&mut volume.written_at_poll));
             }
             Ok(_) => {}
-            Err(error) => self.out.note(Level::Warn, format!("volume {volume}: free space unknown: {error}")),
+            // The file system, or the directory itself, is gone.
+            Err(error) => self.fail_volume(volume, "its space can't be measured", &error),
         }
     }
 

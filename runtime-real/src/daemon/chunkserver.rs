@@ -9,7 +9,7 @@ use cairn_core::defect::Defects;
 use cairn_core::id::Address;
 
 use super::listen::{bind, bind_optional};
-use super::{Boxed, Handle, Health, Hosted, StartError};
+use super::{Boxed, Handle, Health, Hosted, StartError, ended};
 use crate::config::{ChunkserverOptions, ConfigError};
 use crate::connection::Budget;
 use crate::directory::Kind;
@@ -57,8 +57,11 @@ async fn start(options: ChunkserverOptions) -> Result<Handle, StartError> {
     if options.masters.is_empty() {
         return Err(fault("masters", "name at least one master (host:port)"));
     }
-    let locks =
+    let directories =
         options.data.iter().map(|path| directory::lock(path, Kind::Volume)).collect::<Result<Vec<_>, _>>()?;
+    if options.require_formatted {
+        directories.iter().try_for_each(|directory| directory.require_formatted())?;
+    }
     let any = options.insecure_any_interface;
     let (listener, address) = bind("listen", &options.listen, any).await?;
     let http = bind_optional("http_listen", &options.http_listen, any).await?;
@@ -76,7 +79,7 @@ async fn start(options: ChunkserverOptions) -> Result<Handle, StartError> {
     let (mailbox, events) = mailbox();
     let done = mailbox.clone();
     let disks = Disks::start(
-        &options.data,
+        &directories,
         options.disk_threads,
         Arc::new(move |op, result| done.disk_done(op, result)),
     )
@@ -98,7 +101,7 @@ async fn start(options: ChunkserverOptions) -> Result<Handle, StartError> {
         tasks.push(tokio::spawn(http::serve(listener, hosted.clone())).abort_handle());
         address
     });
-    Ok(Handle::new(address, http_address, hosted, machine, tasks, locks))
+    Ok(Handle::new(address, http_address, hosted, ended(machine), tasks, directories))
 }
 
 /// Where others are told to dial this server.

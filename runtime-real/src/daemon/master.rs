@@ -9,22 +9,26 @@ use cairn_core::master::{Master, MasterCall, MasterCallReply, MasterSetup};
 
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::listen::{bind, bind_optional};
-use super::{Boxed, Handle, Health, Hosted, StartError};
+use super::{Boxed, Handle, Health, Hosted, StartError, ended};
 use crate::config::MasterOptions;
 use crate::connection::Budget;
-use crate::directory::Kind;
+use crate::directory::{DataDir, Kind};
 use crate::disk::Disks;
 use crate::entropy::random_u64;
-use crate::environment::{self, Clock, Node};
+use crate::environment::{self, Clock, End, Node};
 use crate::grpc::{self, Outgoing};
 use crate::mailbox::{Mailbox, mailbox};
 use crate::{data_plane, directory, http};
 
 /// How often the gRPC health service asks the machine whether it serves.
 const READINESS_EVERY: Duration = Duration::from_millis(500);
+
+/// How often the data directory is looked for.
+const DIRECTORY_EVERY: Duration = Duration::from_secs(1);
 
 /// Starts masters.
 #[derive(Debug)]
@@ -55,7 +59,10 @@ impl MasterDaemon {
 }
 
 async fn start(options: MasterOptions) -> Result<Handle, StartError> {
-    let lock = directory::lock(&options.data, Kind::Master)?;
+    let directory = directory::lock(&options.data, Kind::Master)?;
+    if options.require_formatted {
+        directory.require_formatted()?;
+    }
     let any = options.insecure_any_interface;
     let (listener, address) = bind("listen", &options.listen, any).await?;
     let http = bind_optional("http_listen", &options.http_listen, any).await?;
@@ -69,7 +76,7 @@ async fn start(options: MasterOptions) -> Result<Handle, StartError> {
     let (mailbox, events) = mailbox();
     let done = mailbox.clone();
     let disks = Disks::start(
-        std::slice::from_ref(&options.data),
+        std::slice::from_ref(&directory),
         options.disk_threads,
         Arc::new(move |op, result| done.disk_done(op, result)),
     )
@@ -93,7 +100,32 @@ async fn start(options: MasterOptions) -> Result<Handle, StartError> {
         tasks.push(tokio::spawn(http::serve(listener, hosted.clone())).abort_handle());
         address
     });
-    Ok(Handle::new(address, http_address, hosted, machine, tasks, vec![lock]))
+    let machine = while_there(machine, directory.clone(), hosted.clone());
+    Ok(Handle::new(address, http_address, hosted, machine, tasks, vec![directory]))
+}
+
+/// How the machine ends: by itself, or because its directory went away.
+async fn while_there(machine: JoinHandle<End>, directory: Arc<DataDir>, hosted: Arc<dyn Hosted>) -> End {
+    let mut machine = std::pin::pin!(ended(machine));
+    let gone = async {
+        loop {
+            tokio::time::sleep(DIRECTORY_EVERY).await;
+            if let Err(error) = directory.check() {
+                return error;
+            }
+        }
+    };
+    let gone = tokio::select! {
+        biased;
+        end = &mut machine => return end,
+        gone = gone => gone,
+    };
+    hosted.stop();
+    machine.await;
+    End::Halted {
+        reason: format!("the master's log is out of reach: {gone}; then start the master again"),
+        failed: true,
+    }
 }
 
 async fn serve_grpc(

@@ -8,6 +8,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use cairn_core::stats::Metrics;
@@ -15,6 +16,7 @@ use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinHandle};
 
 use crate::config::ConfigError;
+use crate::directory::DataDir;
 use crate::environment::End;
 
 pub use chunkserver::ChunkserverDaemon;
@@ -76,15 +78,23 @@ pub(crate) trait Hosted: Send + Sync {
     fn stop(&self);
 }
 
+/// The end of a machine's task.
+async fn ended(machine: JoinHandle<End>) -> End {
+    machine.await.unwrap_or_else(|error| End::Halted {
+        reason: format!("the machine broke one of its invariants: {error}"),
+        failed: true,
+    })
+}
+
 /// A running daemon. Dropping it stops the daemon at once, as a crash would; [`Handle::shutdown`] is the graceful way.
 pub struct Handle {
     address: SocketAddr,
     http: Option<SocketAddr>,
-    hosted: std::sync::Arc<dyn Hosted>,
+    hosted: Arc<dyn Hosted>,
     ended: watch::Receiver<Option<End>>,
     tasks: Vec<AbortHandle>,
     /// Released last: the locks of the data directories.
-    _locks: Vec<std::fs::File>,
+    _directories: Vec<Arc<DataDir>>,
 }
 
 impl std::fmt::Debug for Handle {
@@ -97,24 +107,21 @@ impl Handle {
     pub(crate) fn new(
         address: SocketAddr,
         http: Option<SocketAddr>,
-        hosted: std::sync::Arc<dyn Hosted>,
-        machine: JoinHandle<End>,
+        hosted: Arc<dyn Hosted>,
+        machine: impl Future<Output = End> + Send + 'static,
         tasks: Vec<AbortHandle>,
-        locks: Vec<std::fs::File>,
+        directories: Vec<Arc<DataDir>>,
     ) -> Handle {
         let (tell, ended) = watch::channel(None);
         tokio::spawn(async move {
-            let end = machine.await.unwrap_or_else(|error| End::Halted {
-                reason: format!("the machine broke one of its invariants: {error}"),
-                failed: true,
-            });
+            let end = machine.await;
             if let End::Halted { reason, failed: true } = &end {
                 tracing::error!(alarm = true, "{reason}");
             }
             // Nobody may be waiting any more.
             let _ = tell.send(Some(end));
         });
-        Handle { address, http, hosted, ended, tasks, _locks: locks }
+        Handle { address, http, hosted, ended, tasks, _directories: directories }
     }
 
     /// The bound address: gRPC of a master, the data plane of a chunkserver.

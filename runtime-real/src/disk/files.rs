@@ -1,17 +1,21 @@
 //! Names to open files: paths confined to the data directory, and the descriptors used last kept open.
 
 use std::collections::HashMap;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Component, Path};
 use std::sync::{Arc, Mutex, PoisonError};
+
+use rustix::fs::{Mode, OFlags, openat};
+
+use crate::directory::DataDir;
 
 /// Open files kept for each data directory.
 const KEPT: usize = 512;
 
 /// The files of one data directory.
 pub(crate) struct Files {
-    root: PathBuf,
+    directory: Arc<DataDir>,
     cache: Mutex<Cache>,
 }
 
@@ -29,18 +33,19 @@ struct Kept {
 }
 
 impl Files {
-    pub(crate) fn new(root: PathBuf) -> Files {
-        Files { root, cache: Mutex::default() }
+    pub(crate) fn new(directory: Arc<DataDir>) -> Files {
+        Files { directory, cache: Mutex::default() }
     }
 
-    /// Where `name` is; an error if it would lie outside of the data directory.
-    pub(crate) fn path(&self, name: &str) -> io::Result<PathBuf> {
-        let relative = Path::new(name);
-        if name.contains('\0') || !relative.components().all(|part| matches!(part, Component::Normal(_))) {
-            let text = format!("{name:?} is no path within a data directory");
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
-        }
-        Ok(self.root.join(relative))
+    /// What every name is relative to.
+    pub(crate) fn directory(&self) -> &DataDir {
+        &self.directory
+    }
+
+    /// The directory called `name`.
+    pub(crate) fn open_directory(&self, name: &str) -> io::Result<File> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Ok(openat(self.directory.fd(), within(name)?, flags, Mode::empty())?.into())
     }
 
     /// The file called `name`, open for reading and writing; `create` makes a missing one.
@@ -55,9 +60,10 @@ impl Files {
             }
             cache.changes
         };
-        let path = self.path(name)?;
-        let file =
-            Arc::new(OpenOptions::new().read(true).write(true).create(create).truncate(false).open(path)?);
+        let flags = OFlags::RDWR | OFlags::CLOEXEC;
+        let flags = if create { flags | OFlags::CREATE } else { flags };
+        let file = openat(self.directory.fd(), within(name)?, flags, Mode::from_raw_mode(0o666))?;
+        let file = Arc::new(File::from(file));
         let mut cache = self.lock();
         if cache.changes == before {
             if cache.open.len() >= KEPT {
@@ -89,6 +95,16 @@ impl Files {
     }
 }
 
+/// The path of `name` from the data directory; an error if it would lie outside.
+pub(crate) fn within(name: &str) -> io::Result<&Path> {
+    let relative = Path::new(name);
+    if name.contains('\0') || !relative.components().all(|part| matches!(part, Component::Normal(_))) {
+        let text = format!("{name:?} is no path within a data directory");
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+    }
+    Ok(if name.is_empty() { Path::new(".") } else { relative })
+}
+
 impl Cache {
     /// Forgets the quarter that was used longest ago.
     fn make_room(&mut self) {
@@ -106,18 +122,17 @@ mod tests {
 
     #[test]
     fn paths_stay_within_the_directory() {
-        let files = Files::new("/data".into());
-        assert_eq!(files.path("chunks/00/chunk-1").unwrap(), Path::new("/data/chunks/00/chunk-1"));
-        assert_eq!(files.path("").unwrap(), Path::new("/data/"));
+        assert_eq!(within("chunks/00/chunk-1").unwrap(), Path::new("chunks/00/chunk-1"));
+        assert_eq!(within("").unwrap(), Path::new("."));
         for outside in ["..", "a/../b", "/etc/passwd", "./a", "a\0b", "a/.."] {
-            assert!(files.path(outside).is_err(), "{outside}");
+            assert!(within(outside).is_err(), "{outside}");
         }
     }
 
     #[test]
     fn the_cache_stays_bounded_and_keeps_what_was_used_last() {
         let directory = tempfile::tempdir().unwrap();
-        let files = Files::new(directory.path().to_owned());
+        let files = Files::new(DataDir::unlocked(directory.path()));
         for number in 0..KEPT + 10 {
             files.open(&Arc::from(format!("f{number}")), true).unwrap();
         }

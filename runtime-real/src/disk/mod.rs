@@ -7,7 +7,6 @@ mod files;
 mod operation;
 
 use std::collections::VecDeque;
-use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
@@ -15,6 +14,7 @@ use cairn_core::disk::{DiskError, DiskPath, DiskRequest, DiskResult};
 use cairn_core::id::OpId;
 
 use crate::buffer::Pool;
+use crate::directory::DataDir;
 use crate::environment::Disk;
 use files::Files;
 
@@ -46,7 +46,7 @@ struct Queue {
 
 impl Disks {
     /// Starts `threads` threads for each of `directories`.
-    pub(crate) fn start(directories: &[PathBuf], threads: u16, done: Done) -> std::io::Result<Disks> {
+    pub(crate) fn start(directories: &[Arc<DataDir>], threads: u16, done: Done) -> std::io::Result<Disks> {
         let pool = Arc::new(Pool::default());
         let mut disks = Disks { volumes: Vec::new(), threads: Vec::new(), done };
         for (number, directory) in directories.iter().enumerate() {

@@ -1,6 +1,5 @@
 //! One disk operation, carried out by system calls on the calling thread.
 
-use std::fs::{self, File};
 use std::io::{self, IoSlice};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
@@ -8,8 +7,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use cairn_core::disk::{DiskError, DiskOk, DiskPath, DiskRequest, DiskResult, Entry};
 use cairn_core::payload::Payload;
+use rustix::fs::{AtFlags, Dir, FileType, Mode, fstatvfs, mkdirat, renameat, statat, unlinkat};
+use rustix::io::{Errno, retry_on_intr};
 
-use super::files::Files;
+use super::files::{Files, within};
 use crate::buffer::Pool;
 
 /// Buffers of one vectored write (the kernel takes 1,024).
@@ -17,7 +18,7 @@ const VECTORS: usize = 256;
 
 pub(crate) fn carry_out(files: &Files, pool: &Arc<Pool>, request: &DiskRequest) -> DiskResult {
     let outcome = match request {
-        DiskRequest::MakeDir(path) => files.path(&path.name).and_then(fs::create_dir_all).map(done),
+        DiskRequest::MakeDir(path) => make_dir(files, &path.name).map(done),
         DiskRequest::List(path) => list(files, path),
         DiskRequest::Read { path, offset, length } => read(files, pool, path, *offset, *length),
         DiskRequest::Write { path, offset, data, create } => write(files, path, *offset, data, *create),
@@ -29,35 +30,63 @@ pub(crate) fn carry_out(files: &Files, pool: &Arc<Pool>, request: &DiskRequest) 
             Err(io::Error::new(io::ErrorKind::InvalidInput, "rename between data directories"))
         }
         DiskRequest::Rename { from, to } => files.changing(&[&from.name, &to.name], || {
-            fs::rename(files.path(&from.name)?, files.path(&to.name)?).map(done)
+            let root = files.directory().fd();
+            renameat(root, within(&from.name)?, root, within(&to.name)?)?;
+            Ok(DiskOk::Done)
         }),
-        DiskRequest::Remove(path) => {
-            files.changing(&[&path.name], || fs::remove_file(files.path(&path.name)?).map(done))
-        }
+        DiskRequest::Remove(path) => files.changing(&[&path.name], || {
+            unlinkat(files.directory().fd(), within(&path.name)?, AtFlags::empty())?;
+            Ok(DiskOk::Done)
+        }),
         DiskRequest::SyncDir(path) => {
-            files.path(&path.name).and_then(File::open).and_then(|directory| directory.sync_all()).map(done)
+            files.open_directory(&path.name).and_then(|directory| directory.sync_all()).map(done)
         }
         DiskRequest::Space { .. } => space(files),
     };
-    outcome.map_err(|error| classify(&error))
+    outcome.map_err(|error| match error.kind() {
+        // In a directory that was removed nothing is found and nothing can be made.
+        io::ErrorKind::NotFound => classify(&files.directory().check().err().unwrap_or(error)),
+        _ => classify(&error),
+    })
 }
 
 fn done(_: ()) -> DiskOk {
     DiskOk::Done
 }
 
+/// Makes the directory and its missing parents, below the data directory alone.
+fn make_dir(files: &Files, name: &str) -> io::Result<()> {
+    let root = files.directory().fd();
+    let path = within(name)?;
+    let parents: Vec<_> = path.ancestors().skip(1).filter(|path| !path.as_os_str().is_empty()).collect();
+    for path in parents.into_iter().rev().chain([path]) {
+        match mkdirat(root, path, Mode::from_raw_mode(0o777)) {
+            Ok(()) => {}
+            Err(Errno::EXIST)
+                if FileType::from_raw_mode(statat(root, path, AtFlags::empty())?.st_mode).is_dir() => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
 fn list(files: &Files, path: &DiskPath) -> io::Result<DiskOk> {
+    let directory = files.open_directory(&path.name)?;
     let mut entries = Vec::new();
-    for entry in fs::read_dir(files.path(&path.name)?)? {
+    for entry in Dir::read_from(&directory)? {
         let entry = entry?;
-        let about = match entry.metadata() {
+        let name = entry.file_name();
+        if matches!(name.to_bytes(), b"." | b"..") {
+            continue;
+        }
+        let about = match statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(about) => about,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue, // removed meanwhile
-            Err(error) => return Err(error),
+            Err(Errno::NOENT) => continue, // removed meanwhile
+            Err(error) => return Err(error.into()),
         };
-        let directory = about.is_dir();
-        let length = if directory { 0 } else { about.len() };
-        entries.push(Entry { name: entry.file_name().to_string_lossy().into_owned(), length, directory });
+        let directory = FileType::from_raw_mode(about.st_mode).is_dir();
+        let length = if directory { 0 } else { about.st_size.unsigned_abs() };
+        entries.push(Entry { name: name.to_string_lossy().into_owned(), length, directory });
     }
     Ok(DiskOk::Entries(entries))
 }
@@ -95,7 +124,7 @@ fn write(files: &Files, path: &DiskPath, offset: u64, data: &[Bytes], create: bo
         let mut written = match rustix::io::pwritev(&*file, &slices, at) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(written) => written,
-            Err(rustix::io::Errno::INTR) => continue,
+            Err(Errno::INTR) => continue,
             Err(error) => return Err(error.into()),
         };
         at += written as u64;
@@ -112,7 +141,8 @@ fn write(files: &Files, path: &DiskPath, offset: u64, data: &[Bytes], create: bo
 }
 
 fn space(files: &Files) -> io::Result<DiskOk> {
-    let about = rustix::fs::statvfs(files.path("")?)?;
+    files.directory().check()?;
+    let about = retry_on_intr(|| fstatvfs(files.directory().fd()))?;
     Ok(DiskOk::Space { total: about.f_blocks * about.f_frsize, free: about.f_bavail * about.f_frsize })
 }
 

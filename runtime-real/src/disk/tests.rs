@@ -10,7 +10,7 @@ struct Bench {
     disks: Disks,
     ended: mpsc::Receiver<(OpId, DiskResult)>,
     next: u64,
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 impl Bench {
@@ -19,8 +19,8 @@ impl Bench {
         let (tell, ended) = mpsc::channel();
         let tell = Mutex::new(tell);
         let done: Done = Arc::new(move |op, result| tell.lock().unwrap().send((op, result)).unwrap());
-        let disks = Disks::start(&[directory.path().to_owned()], 3, done).unwrap();
-        Bench { disks, ended, next: 0, _directory: directory }
+        let disks = Disks::start(&[DataDir::unlocked(directory.path())], 3, done).unwrap();
+        Bench { disks, ended, next: 0, directory }
     }
 
     fn run(&mut self, request: DiskRequest) -> DiskResult {
@@ -78,6 +78,41 @@ fn files_are_written_read_renamed_and_removed() {
     assert_eq!(bench.run(DiskRequest::Remove(at("a/g"))), Err(DiskError::NotFound));
     assert_eq!(bench.write("a/g", 0, &[b"x"], false), Err(DiskError::NotFound));
     assert!(matches!(bench.run(DiskRequest::Space { volume: 0 }), Ok(DiskOk::Space { total: 1.., .. })));
+}
+
+/// The directory is renamed and another made in its place, as an unmount leaves an empty mount point.
+#[test]
+fn nothing_is_made_in_a_directory_that_took_the_place_of_the_first() {
+    let mut bench = Bench::new();
+    let place = bench.directory.path().to_owned();
+    let away = tempfile::tempdir().unwrap();
+    let moved = away.path().join("volume");
+    assert_eq!(bench.run(DiskRequest::MakeDir(at("a"))), Ok(DiskOk::Done));
+    std::fs::rename(&place, &moved).unwrap();
+    std::fs::create_dir(&place).unwrap();
+    assert_eq!(bench.run(DiskRequest::MakeDir(at("b/c"))), Ok(DiskOk::Done));
+    assert_eq!(bench.write("a/f", 0, &[b"one"], true), Ok(DiskOk::Done));
+    assert_eq!(bench.run(DiskRequest::Rename { from: at("a/f"), to: at("b/g") }), Ok(DiskOk::Done));
+    assert_eq!(bench.run(DiskRequest::SyncDir(at(""))), Ok(DiskOk::Done));
+    assert_eq!(bench.read("b/g", 0, 10), b"one");
+    assert_eq!(std::fs::read_dir(&place).unwrap().count(), 0);
+    assert_eq!(std::fs::read(moved.join("b/g")).unwrap(), b"one");
+    let Err(DiskError::Io(why)) = bench.run(DiskRequest::Space { volume: 0 }) else { panic!("measured") };
+    assert!(why.contains("unmounted or replaced"), "{why}");
+
+    std::fs::remove_dir_all(&moved).unwrap();
+    let Err(DiskError::Io(why)) = bench.write("a/h", 0, &[b"x"], true) else { panic!("written") };
+    assert!(why.contains("unmounted or replaced"), "{why}");
+    assert!(bench.run(DiskRequest::MakeDir(at("d"))).is_err());
+    assert_eq!(std::fs::read_dir(&place).unwrap().count(), 0);
+}
+
+#[test]
+fn a_file_in_the_way_of_a_directory_is_an_error() {
+    let mut bench = Bench::new();
+    assert_eq!(bench.write("f", 0, &[b"x"], true), Ok(DiskOk::Done));
+    assert!(bench.run(DiskRequest::MakeDir(at("f"))).is_err());
+    assert!(bench.run(DiskRequest::MakeDir(at("f/g"))).is_err());
 }
 
 #[test]

@@ -80,6 +80,21 @@ fn a_journal_without_space_waits_and_goes_on() {
 }
 
 #[test]
+fn a_volume_whose_space_cannot_be_measured_is_out_of_use_until_a_restart() {
+    let mut world = World::new();
+    world.write(5, b"kept");
+    world.seal(&[0], 5, b"kept");
+    world.nodes[0].disk.failing = Some(("Space", io()));
+    world.pass(3_100);
+    assert_eq!(world.state(0, 5), Some(ReplicaState::Damaged));
+    assert!(world.nodes[0].alarms.iter().any(|alarm| alarm.contains("can't be measured")));
+    assert!(world.nodes[0].machine.readiness().is_err());
+    world.nodes[0].disk.failing = None;
+    world.restart(0, false);
+    assert_eq!(world.read(0, 5, V2, 0, 4).unwrap().bytes, &b"kept"[..]);
+}
+
+#[test]
 fn a_journal_that_cannot_be_rewritten_goes_on_as_it_is() {
     let config = ChunkserverConfig { journal_bytes: 2_000, ..ChunkserverConfig::default() };
     for error in [io(), DiskError::NoSpace] {
