@@ -49,7 +49,8 @@ impl Common {
         *options.insecure_any_interface |= self.insecure_any_interface;
         set(options.log_format, self.log_format.map(Into::into));
         set(options.log_filter, self.log_filter);
-        log::init(*options.log_format, options.log_filter);
+        log::init(*options.log_format, options.log_filter)
+            .map_err(|error| Failure::usage(error.to_string()))?;
         if self.end_with_parent {
             set_parent_process_death_signal(Some(Signal::KILL)).context("asking to end with the parent")?;
         }

@@ -1,9 +1,13 @@
 //! What can be set in each machine, with defaults for production. Times are in milliseconds, sizes in bytes.
 
+mod validate;
+
 use serde::{Deserialize, Serialize};
 
 use crate::id::Durability;
 use crate::time::Span;
+
+pub use validate::{CHUNK_UNIT, SettingError, is_chunk_size};
 
 /// Chunk size unless a file asks otherwise: 64 MiB.
 pub const DEFAULT_CHUNK_BYTES: u64 = 64 * 1024 * 1024;

@@ -126,8 +126,10 @@ impl Incarnation {
 pub enum Durability {
     /// On stable storage (fdatasync): survives power loss.
     #[default]
+    #[serde(alias = "sync")]
     Sync,
     /// In the page cache: survives the death of every process, and power loss of fewer than W machines.
+    #[serde(alias = "async")]
     Async,
 }
 

@@ -6,7 +6,8 @@ use std::fmt;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 
-use cairn_core::config::{ChunkserverConfig, ClientConfig, MasterConfig};
+use cairn_core::config::{ChunkserverConfig, ClientConfig, MasterConfig, SettingError};
+use cairn_core::payload::MAX_PAYLOAD;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -197,12 +198,20 @@ pub enum ConfigError {
         /// What is wrong and what to do.
         what: String,
     },
+    /// A machine can't work with a setting.
+    #[error("tuning: {0}")]
+    Tuning(#[from] SettingError),
 }
 
 impl MasterOptions {
     /// Reads a YAML file.
     pub fn load(file: &Path) -> Result<MasterOptions, ConfigError> {
         load(file)
+    }
+
+    /// Refuses settings that no master can work with.
+    pub(crate) fn validate(&self) -> Result<(), ConfigError> {
+        Ok(self.tuning.validate()?)
     }
 }
 
@@ -211,12 +220,33 @@ impl ChunkserverOptions {
     pub fn load(file: &Path) -> Result<ChunkserverOptions, ConfigError> {
         load(file)
     }
+
+    /// Refuses settings that no chunkserver can work with.
+    pub(crate) fn validate(&self) -> Result<(), ConfigError> {
+        if self.data.is_empty() {
+            return Err(fault("data", "name at least one directory"));
+        }
+        check_masters(&self.masters)?;
+        if self.connections == 0 {
+            return Err(fault("connections", "is 0; it must be at least 1"));
+        }
+        Ok(self.tuning.validate(MAX_PAYLOAD)?)
+    }
 }
 
 impl ClientOptions {
     /// Reads a YAML file.
     pub fn load(file: &Path) -> Result<ClientOptions, ConfigError> {
         load(file)
+    }
+
+    /// Refuses settings that no client can work with.
+    ///
+    /// # Errors
+    /// One sentence that names the first of them.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        check_masters(&self.masters)?;
+        Ok(self.tuning.validate()?)
     }
 
     /// Reads the first file that is there: `$CAIRN_CONFIG` (which must be), `~/.config/cairn/client.yaml`,
@@ -253,9 +283,34 @@ fn sentence(message: &str) -> String {
     line.strip_prefix("error: ").unwrap_or(line).to_owned()
 }
 
+fn fault(key: &'static str, what: impl Into<String>) -> ConfigError {
+    ConfigError::Value { key, what: what.into() }
+}
+
+fn check_masters(masters: &[String]) -> Result<(), ConfigError> {
+    if masters.is_empty() {
+        return Err(fault("masters", "name at least one master (host:port)"));
+    }
+    match masters.iter().find(|master| !is_host_and_port(master)) {
+        Some(bad) => Err(fault("masters", format!("{bad:?} is not a master's address: give host:port"))),
+        None => Ok(()),
+    }
+}
+
+/// Whether `address` has the form that can be dialled; an IPv6 address is in brackets.
+fn is_host_and_port(address: &str) -> bool {
+    let Some((host, port)) = address.rsplit_once(':') else { return false };
+    let named = |host: &str| {
+        !host.is_empty() && host.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_'))
+    };
+    let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let host = bracketed.map_or_else(|| named(host), |host| host.parse::<std::net::Ipv6Addr>().is_ok());
+    host && port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port != 0)
+}
+
 /// Finds the socket address of `listen` and refuses interfaces other than loopback, unless they are allowed.
 pub(crate) fn listen_address(key: &'static str, listen: &str, any: bool) -> Result<SocketAddr, ConfigError> {
-    let fault = |what: String| ConfigError::Value { key, what };
+    let fault = |what: String| fault(key, what);
     let address = listen
         .to_socket_addrs()
         .map_err(|error| fault(format!("{listen:?} is not host:port ({error})")))?
@@ -319,6 +374,81 @@ mod tests {
         let error = parse::<MasterOptions>(Path::new("m.yaml"), text).expect_err("refused").to_string();
         assert!(error.starts_with("m.yaml: "), "{error}");
         assert!(error.contains("listen_htp") && error.contains('2'), "{error}");
+    }
+
+    #[test]
+    fn masters_are_named_by_host_and_port() {
+        for good in ["127.0.0.1:7400", "localhost:1", "cs-1.rack_2.example:65535", "[::1]:7400"] {
+            assert!(is_host_and_port(good), "{good}");
+        }
+        for bad in [
+            "",
+            "localhost",
+            "localhost:",
+            "localhost:0",
+            "localhost:65536",
+            ":7400",
+            "::1:7400",
+            "[::1]",
+            "[x]:7400",
+            "http://localhost:7400",
+            "localhost:7400/",
+            "localhost:+7",
+            "a b:7400",
+            "u@h:7400",
+        ] {
+            assert!(!is_host_and_port(bad), "{bad}");
+            let options = ChunkserverOptions { masters: vec![bad.into()], ..ChunkserverOptions::default() };
+            let said = options.validate().unwrap_err().to_string();
+            assert!(said.starts_with("masters: ") && said.contains(&format!("{bad:?}")), "{said}");
+        }
+    }
+
+    #[test]
+    fn settings_out_of_range_are_named() {
+        let mut master = MasterOptions::default();
+        master.validate().unwrap();
+        master.tuning.log_segment_bytes = 0;
+        let said = master.validate().unwrap_err().to_string();
+        assert_eq!(said, "tuning: log_segment_bytes is 0; it must be at least 1024");
+
+        let defaults = ChunkserverOptions::default();
+        defaults.validate().unwrap();
+        for (bad, name) in [
+            (ChunkserverOptions { data: Vec::new(), ..defaults.clone() }, "data"),
+            (ChunkserverOptions { masters: Vec::new(), ..defaults.clone() }, "masters"),
+            (ChunkserverOptions { connections: 0, ..defaults.clone() }, "connections"),
+            (
+                ChunkserverOptions {
+                    tuning: ChunkserverConfig { append_window_bytes: 4096, ..ChunkserverConfig::default() },
+                    ..defaults.clone()
+                },
+                "tuning: append_window_bytes",
+            ),
+        ] {
+            let said = bad.validate().unwrap_err().to_string();
+            assert!(said.starts_with(name), "{said}");
+        }
+
+        let mut client = ClientOptions::default();
+        client.validate().unwrap();
+        client.tuning.quorum = 9;
+        assert!(client.validate().unwrap_err().to_string().contains("quorum is 9"));
+    }
+
+    #[test]
+    fn durability_is_written_as_the_flag_is_and_as_it_was() {
+        use cairn_core::id::Durability;
+        for (word, meant) in [
+            ("sync", Durability::Sync),
+            ("Sync", Durability::Sync),
+            ("async", Durability::Async),
+            ("Async", Durability::Async),
+        ] {
+            let text = format!("tuning:\n  durability: {word}\n");
+            let parsed: ClientOptions = parse(Path::new("c.yaml"), &text).expect("parses");
+            assert_eq!(parsed.tuning.durability, meant);
+        }
     }
 
     #[test]

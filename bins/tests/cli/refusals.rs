@@ -63,7 +63,7 @@ fn a_cluster_that_is_not_there() {
     assert!(said.contains("unavailable") || said.contains("timed out"), "{said}");
     assert_eq!(said.lines().count(), 1, "{said}");
     let said = alone(&["--master", "nonsense", "ls"], &[]).failed(2);
-    insta::assert_snapshot!(said, @r#"cairn: "nonsense" is not a master's address: give host:port"#);
+    insta::assert_snapshot!(said, @r#"cairn: masters: "nonsense" is not a master's address: give host:port"#);
 }
 
 #[test]

@@ -172,6 +172,30 @@ fn blank_directories_where_formatted_ones_are_required() {
 }
 
 #[test]
+fn settings_out_of_range() {
+    let case = Refused::new();
+    let data = case.dir("data");
+    let master = case.file("master.yaml", "tuning: { log_segment_bytes: 0 }\n");
+    let said = case.said(MASTER, &["--config", &master, "--data", &data, "--listen", "127.0.0.1:0"]);
+    insta::assert_snapshot!(said, @"cairn-master: tuning: log_segment_bytes is 0; it must be at least 1024");
+    let server = case.file("server.yaml", "tuning: { append_window_bytes: 4096 }\n");
+    let said = case.said(CHUNKSERVER, &["--config", &server, "--data", &data, "--listen", "127.0.0.1:0"]);
+    insta::assert_snapshot!(said, @"cairn-chunkserver: tuning: append_window_bytes is 4096; it must be at least twice the largest frame of a client, which is 1048576");
+    for bad in ["localhost", "http://localhost:7400"] {
+        let said = case.said(CHUNKSERVER, &["--data", &data, "--master", bad]);
+        assert_eq!(
+            said,
+            format!("cairn-chunkserver: masters: {bad:?} is not a master's address: give host:port")
+        );
+    }
+    for program in [MASTER, CHUNKSERVER] {
+        let said = case.said(program, &["--data", &data, "--log-filter", "((("]);
+        assert!(said.contains("log_filter: \"(((\" is no filter"), "{said}");
+    }
+    assert_eq!(std::fs::read_dir(&data).unwrap().count(), 0);
+}
+
+#[test]
 fn directories_in_use() {
     let mut all = String::new();
     let case = Refused::new();

@@ -49,14 +49,10 @@ impl ChunkserverDaemon {
 }
 
 async fn start(options: ChunkserverOptions) -> Result<Handle, StartError> {
-    let fault = |key, what: &str| StartError::Config(ConfigError::Value { key, what: what.into() });
-    let volumes = u16::try_from(options.data.len()).map_err(|_| fault("data", "too many directories"))?;
-    if volumes == 0 {
-        return Err(fault("data", "name at least one directory"));
-    }
-    if options.masters.is_empty() {
-        return Err(fault("masters", "name at least one master (host:port)"));
-    }
+    options.validate()?;
+    let volumes = u16::try_from(options.data.len()).map_err(|_| {
+        StartError::Config(ConfigError::Value { key: "data", what: "too many directories".into() })
+    })?;
     let directories =
         options.data.iter().map(|path| directory::lock(path, Kind::Volume)).collect::<Result<Vec<_>, _>>()?;
     if options.require_formatted {

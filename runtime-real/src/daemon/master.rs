@@ -59,6 +59,7 @@ impl MasterDaemon {
 }
 
 async fn start(options: MasterOptions) -> Result<Handle, StartError> {
+    options.validate()?;
     let directory = directory::lock(&options.data, Kind::Master)?;
     if options.require_formatted {
         directory.require_formatted()?;

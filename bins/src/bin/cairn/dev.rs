@@ -18,7 +18,8 @@ use crate::args::DevArgs;
 use crate::output::Output;
 
 pub(crate) async fn run(out: Output, args: DevArgs) -> Result<()> {
-    runtime_real::log::init(runtime_real::log::LogFormat::Text, "warn");
+    runtime_real::log::init(runtime_real::log::LogFormat::Text, "warn")
+        .map_err(|error| Failure::usage(error.to_string()))?;
     let temporary =
         args.ephemeral.then(|| tempfile::Builder::new().prefix("cairn-dev-").tempdir()).transpose()?;
     let dir = match (&temporary, &args.dir) {

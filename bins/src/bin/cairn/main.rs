@@ -104,8 +104,6 @@ fn connect(global: &Global) -> Result<Cluster> {
     if let Some(seconds) = global.timeout {
         options.tuning.operation_deadline_ms = seconds.max(1).saturating_mul(1000);
     }
-    if let Some(bad) = options.masters.iter().find(|master| !master.contains(':')) {
-        return Err(Failure::usage(format!("{bad:?} is not a master's address: give host:port")).into());
-    }
+    options.validate().map_err(|error| Failure::usage(error.to_string()))?;
     Ok(Cluster::builder().options(options).connect())
 }

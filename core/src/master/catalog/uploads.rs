@@ -15,16 +15,13 @@ use super::namespace::{Kind, Place};
 use super::path::Path;
 use super::permission;
 use super::{Catalog, Event};
-use crate::config::{MAX_CHUNK_BYTES, MAX_REPLICATION, MasterConfig};
+use crate::config::{CHUNK_UNIT, MAX_CHUNK_BYTES, MAX_REPLICATION, MasterConfig, is_chunk_size};
 use crate::defect::Defect;
 use crate::error::MasterError;
 use crate::id::{ChunkId, ChunkVersion, UploadId};
 use crate::message::{Identity, MasterReply, StorageOptions};
 use crate::payload;
 use crate::time::UnixMs;
-
-/// The smallest chunk size, and what every chunk size is a multiple of.
-const CHUNK_UNIT: u64 = 4096;
 
 /// A file being written.
 #[derive(Clone, Debug, PartialEq, Hash)]
@@ -312,7 +309,7 @@ fn check_options(options: StorageOptions) -> Result<(), MasterError> {
             "quorum {quorum} is not between 1 and the replication factor {replication}"
         )));
     }
-    if chunk_bytes == 0 || chunk_bytes > MAX_CHUNK_BYTES || !chunk_bytes.is_multiple_of(CHUNK_UNIT) {
+    if !is_chunk_size(chunk_bytes) {
         return Err(MasterError::InvalidArgument(format!(
             "chunk size {chunk_bytes} is not a multiple of {CHUNK_UNIT} up to {MAX_CHUNK_BYTES}"
         )));
