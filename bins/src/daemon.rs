@@ -174,8 +174,14 @@ async fn until_signal(handle: Handle) -> Result<()> {
     let failed = tokio::select! {
         biased;
         reason = handle.failed() => Some(reason),
-        _ = interrupt.recv() => None,
-        _ = terminate.recv() => None,
+        _ = interrupt.recv() => {
+            tracing::info!("SIGINT: ending in good order");
+            None
+        }
+        _ = terminate.recv() => {
+            tracing::info!("SIGTERM: ending in good order");
+            None
+        }
     };
     match failed {
         // What a daemon finds on its disks (a damaged log, a foreign directory) is for an operator to settle.

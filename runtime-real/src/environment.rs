@@ -12,6 +12,7 @@ use cairn_core::time::{Time, UnixMs, WallClock};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::mailbox::{Event, Mailbox, Sink};
+use crate::repeats::Repeats;
 
 /// After so many inputs in a row, a due wake and the other tasks of the runtime get their turn.
 const INPUTS_IN_A_ROW: u32 = 64;
@@ -77,6 +78,7 @@ pub(crate) struct Node<M: Machine> {
     batch: Vec<(OpId, DiskRequest)>,
     dialer: Dialer,
     control: Box<dyn Control>,
+    warned: Repeats,
 }
 
 impl<M: Machine> Node<M> {
@@ -104,6 +106,7 @@ impl<M: Machine> Node<M> {
             batch: Vec::new(),
             dialer,
             control,
+            warned: Repeats::default(),
         }
     }
 
@@ -170,7 +173,10 @@ impl<M: Machine> Node<M> {
         }
     }
 
-    fn note(&self, level: Level, text: &str) {
+    fn note(&mut self, level: Level, text: &str) {
+        // What a machine tries again and again it also tells again and again.
+        let again = level == Level::Warn && self.warned.has(text, self.clock.now());
+        let level = if again { Level::Debug } else { level };
         let node = self.name.as_str();
         match level {
             Level::Debug => tracing::debug!(node, "{text}"),

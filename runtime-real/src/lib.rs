@@ -22,5 +22,6 @@ mod environment;
 mod grpc;
 mod http;
 mod mailbox;
+mod repeats;
 
 pub use cairn_core as core;

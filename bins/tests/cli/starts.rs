@@ -284,11 +284,21 @@ fn a_chunkserver_waits_for_its_master_and_ends_when_told() {
     let mut process = Killed(daemon.spawn().unwrap());
     eventually("it binds its ports", || ports.exists().then_some(()));
     assert!(process.0.try_wait().unwrap().is_none());
+    let log = || std::fs::read_to_string(home.path().join("log")).unwrap();
+    let unreachable = "no session with the master at 127.0.0.1:1: ";
+    eventually("it says that nobody is there", || log().contains(unreachable).then_some(()));
     let started = Instant::now();
     let pid = rustix::process::Pid::from_child(&process.0);
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
     let status = eventually("it ends", || process.0.try_wait().unwrap());
-    assert_eq!(status.code(), Some(0), "{}", std::fs::read_to_string(home.path().join("log")).unwrap());
+    assert_eq!(status.code(), Some(0), "{}", log());
+    let bound = std::fs::read_to_string(&ports).unwrap();
+    let bound = bound.trim().strip_prefix("listen=").unwrap();
+    let told =
+        [format!("data is served on {bound}, /health and /metrics nowhere; volumes: 1"), "SIGTERM".into()];
+    for said in told.iter().map(String::as_str).chain([unreachable]) {
+        assert_eq!(log().matches(said).count(), 1, "{said}: {}", log());
+    }
     assert!(
         started.elapsed() < Duration::from_secs(10),
         "a shutdown without work took {:?}",

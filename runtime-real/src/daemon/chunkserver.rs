@@ -9,7 +9,7 @@ use cairn_core::defect::Defects;
 use cairn_core::id::Address;
 
 use super::listen::{bind, bind_optional};
-use super::{Boxed, Handle, Health, Hosted, StartError, ended};
+use super::{Boxed, Handle, Health, Hosted, Serving, StartError, ended};
 use crate::config::{ChunkserverOptions, ConfigError};
 use crate::connection::Budget;
 use crate::directory::Kind;
@@ -81,15 +81,16 @@ async fn start(options: ChunkserverOptions) -> Result<Handle, StartError> {
     )
     .map_err(|error| StartError::System { what: "starting disk threads", error })?;
     let budget = Budget::new(options.payload_bytes, options.payload_bytes_per_connection);
-    let node = Node::new(
-        format!("chunkserver {}", setup.address),
+    let node = format!("chunkserver {}", setup.address);
+    let environment = Node::new(
+        node.clone(),
         Clock::start(),
         (mailbox.clone(), events),
         Some(Box::new(disks)),
         data_plane::dialer(mailbox.clone(), budget.clone()),
         Box::new(Outgoing::new(mailbox.clone())),
     );
-    let machine = environment::run(Chunkserver::new(setup), node);
+    let machine = environment::run(Chunkserver::new(setup), environment);
     let hosted: Arc<dyn Hosted> = Arc::new(mailbox.clone());
     let accept = data_plane::accept(listener, mailbox, budget, options.connections);
     let mut tasks = vec![tokio::spawn(accept).abort_handle()];
@@ -97,6 +98,8 @@ async fn start(options: ChunkserverOptions) -> Result<Handle, StartError> {
         tasks.push(tokio::spawn(http::serve(listener, hosted.clone())).abort_handle());
         address
     });
+    let http = Serving(http_address);
+    tracing::info!(node, "data is served on {address}, {http}; volumes: {volumes}");
     Ok(Handle::new(address, http_address, hosted, ended(machine), tasks, directories))
 }
 

@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::listen::{bind, bind_optional};
-use super::{Boxed, Handle, Health, Hosted, StartError, ended};
+use super::{Boxed, Handle, Health, Hosted, Serving, StartError, ended};
 use crate::config::MasterOptions;
 use crate::connection::Budget;
 use crate::directory::{DataDir, Kind};
@@ -101,6 +101,7 @@ async fn start(options: MasterOptions) -> Result<Handle, StartError> {
         tasks.push(tokio::spawn(http::serve(listener, hosted.clone())).abort_handle());
         address
     });
+    tracing::info!(node = "master", "gRPC is served on {address}, {}", Serving(http_address));
     let machine = while_there(machine, directory.clone(), hosted.clone());
     Ok(Handle::new(address, http_address, hosted, machine, tasks, vec![directory]))
 }

@@ -78,6 +78,18 @@ pub(crate) trait Hosted: Send + Sync {
     fn stop(&self);
 }
 
+/// For the log: where `/health` and `/metrics` are.
+struct Serving(Option<SocketAddr>);
+
+impl std::fmt::Display for Serving {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            Some(address) => write!(f, "/health and /metrics on {address}"),
+            None => f.write_str("/health and /metrics nowhere"),
+        }
+    }
+}
+
 /// The end of a machine's task.
 async fn ended(machine: JoinHandle<End>) -> End {
     machine.await.unwrap_or_else(|error| End::Halted {

@@ -1,6 +1,7 @@
 //! Outgoing control messages: a client's calls to masters, a chunkserver's session with one.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use cairn_core::error::MasterError;
 use cairn_core::id::{Address, Peer, RequestId};
@@ -17,6 +18,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 use tonic_prost::ProstCodec;
 
+use super::reach::Reach;
 use super::{DEADLINE, Inbox, KEEPALIVE};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -31,6 +33,7 @@ pub(crate) struct Outgoing<I> {
     inbox: I,
     channels: HashMap<Address, Channel>,
     sessions: HashMap<Address, Session>,
+    reach: HashMap<Address, Arc<Reach>>,
 }
 
 struct Session {
@@ -43,7 +46,7 @@ struct Session {
 impl<I: Inbox> Outgoing<I> {
     /// Nothing is connected until something is sent.
     pub(crate) fn new(inbox: I) -> Outgoing<I> {
-        Outgoing { inbox, channels: HashMap::new(), sessions: HashMap::new() }
+        Outgoing { inbox, channels: HashMap::new(), sessions: HashMap::new(), reach: HashMap::new() }
     }
 
     /// Sends a request or session message to the node at `address`. Must be called on the tokio runtime.
@@ -90,7 +93,8 @@ impl<I: Inbox> Outgoing<I> {
             if !starts {
                 return;
             }
-            self.sessions.insert(address.clone(), dial(address.clone(), self.inbox.clone()));
+            let reach = self.reach.entry(address.clone()).or_default().clone();
+            self.sessions.insert(address.clone(), dial(address.clone(), self.inbox.clone(), reach));
         }
         let queue = &self.sessions[&address].queue;
         if queue.try_send(control::from_server_to_proto(&message)).is_err() {
@@ -180,7 +184,7 @@ fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
     chain.last().map_or_else(String::new, ToString::to_string)
 }
 
-fn dial<I: Inbox>(address: Address, inbox: I) -> Session {
+fn dial<I: Inbox>(address: Address, inbox: I, reach: Arc<Reach>) -> Session {
     let (queue, messages) = mpsc::channel(MAX_QUEUED);
     let over = CancellationToken::new();
     let session = Session { queue, over: over.clone(), _end_when_dropped: over.clone().drop_guard() };
@@ -188,11 +192,13 @@ fn dial<I: Inbox>(address: Address, inbox: I) -> Session {
         let peer = Peer::Dial(address.clone());
         let ended = tokio::select! {
             biased;
-            () = over.cancelled() => Ok(()),
-            ended = converse(&address, messages, &inbox) => ended,
+            () = over.cancelled() => None,
+            ended = converse(&address, messages, &inbox, &reach) => Some(ended),
         };
-        if let Err(status) = ended {
-            tracing::debug!("session with the master at {address} ended: {}", failure(&status));
+        match ended {
+            Some(Err(status)) => reach.failed(&address, &failure(&status).to_string()),
+            Some(Ok(())) => reach.failed(&address, "it ended the session"),
+            None => {} // as this node wished
         }
         over.cancel();
         inbox.lost(peer);
@@ -205,6 +211,7 @@ async fn converse<I: Inbox>(
     address: &Address,
     messages: mpsc::Receiver<proto::FromServer>,
     inbox: &I,
+    reach: &Reach,
 ) -> Result<(), Status> {
     let mut grpc = Grpc::new(channel(address)?).max_decoding_message_size(MAX_CONTROL_BYTES);
     grpc.ready().await.map_err(|error| Status::unavailable(root_cause(&error)))?;
@@ -213,6 +220,7 @@ async fn converse<I: Inbox>(
     let mut incoming =
         grpc.streaming(request, PathAndQuery::from_static(SESSION_PATH), codec).await?.into_inner();
     while let Some(message) = incoming.message().await? {
+        reach.heard(address);
         let message = control::to_server_from_proto(message)
             .map_err(|error| Status::invalid_argument(format!("master's message is refused: {error}")))?;
         inbox.message(Peer::Dial(address.clone()), Message::ToServer(message));

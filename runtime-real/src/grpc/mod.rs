@@ -4,6 +4,7 @@
 //! chunkserver's session stream is one connection for as long as it lasts.
 
 mod client;
+mod reach;
 mod server;
 #[cfg(test)]
 mod tests;
