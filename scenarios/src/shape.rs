@@ -176,3 +176,24 @@ fn client(rng: &mut Rng, frame_bytes: u32) -> ClientConfig {
         ..ClientConfig::default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a storm finds must be possible in a real cluster.
+    #[test]
+    fn every_shape_has_settings_that_daemons_take() {
+        for seed in 0..10_000 {
+            let shape = Shape::draw(&mut Rng::new(seed));
+            let refused = [
+                shape.master.validate(),
+                shape.chunkserver.validate(shape.client.frame_bytes),
+                shape.client.validate(),
+            ];
+            for refused in refused {
+                assert_eq!(refused, Ok(()), "seed {seed}");
+            }
+        }
+    }
+}
