@@ -38,6 +38,7 @@ impl Master {
             log_bytes: self.log.stats().bytes,
             starting: !self.grace_is_over(now),
             uptime_ms: self.uptime(now).as_ms(),
+            dead_after_ms: self.config.dead_after_ms,
         }
     }
 
@@ -52,6 +53,7 @@ impl Master {
             total_bytes: server.total_bytes(),
             free_bytes: server.free_bytes(),
             volumes: server.volumes.clone(),
+            connected: server.peer.is_some(),
         }
     }
 

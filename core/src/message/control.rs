@@ -426,6 +426,8 @@ pub struct ClusterStatus {
     pub starting: bool,
     /// Milliseconds since the master's start.
     pub uptime_ms: u64,
+    /// After so many milliseconds of silence a server counts as dead, and its chunks are copied.
+    pub dead_after_ms: u64,
 }
 
 /// One chunkserver's state.
@@ -437,7 +439,7 @@ pub struct ServerStatus {
     pub address: Address,
     /// Its rack.
     pub rack: String,
-    /// Whether its heartbeats arrive.
+    /// Whether it was heard of within the time after which a server is dead.
     pub live: bool,
     /// Milliseconds since its last heartbeat.
     pub last_heartbeat_ms: u64,
@@ -449,6 +451,8 @@ pub struct ServerStatus {
     pub free_bytes: u64,
     /// Its volumes.
     pub volumes: Vec<VolumeStatus>,
+    /// Whether its session with the master stands. A live server without one is silent: it is on its way back, or dying.
+    pub connected: bool,
 }
 
 /// One volume's space.

@@ -172,11 +172,12 @@ fn server_status() -> impl Strategy<Value = ServerStatus> {
         total_bytes: any::<u64>(),
         free_bytes: any::<u64>(),
         volumes: volumes(),
+        connected: any::<bool>(),
     })
 }
 
 fn cluster_status() -> impl Strategy<Value = ClusterStatus> {
-    (cluster(), vec(server_status(), 0..3), vec(any::<u64>(), 13), any::<bool>()).prop_map(
+    (cluster(), vec(server_status(), 0..3), vec(any::<u64>(), 14), any::<bool>()).prop_map(
         |(cluster, servers, n, starting)| ClusterStatus {
             cluster,
             servers,
@@ -194,6 +195,7 @@ fn cluster_status() -> impl Strategy<Value = ClusterStatus> {
             log_bytes: n[11],
             starting,
             uptime_ms: n[12],
+            dead_after_ms: n[13],
         },
     )
 }

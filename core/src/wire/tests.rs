@@ -16,8 +16,8 @@ use crate::id::{
     RequestId, ServerId, SessionId, VolumeId, WriterId,
 };
 use crate::message::{
-    AppendMessage, FromServer, Grant, Identity, MasterReply, MasterRequest, Member, Message, ReadMessage,
-    SealedChunk, ToServer, Vote,
+    AppendMessage, ClusterStatus, FromServer, Grant, Identity, MasterReply, MasterRequest, Member, Message,
+    ReadMessage, SealedChunk, ServerStatus, ToServer, Vote,
 };
 use crate::payload::{MAX_PAYLOAD, Payload};
 
@@ -164,7 +164,30 @@ fn controls() -> Vec<(&'static str, Message)> {
             .into(),
         ),
         ("seal", ToServer::Seal { base: ChunkVersion(1), sealed }.into()),
+        (
+            "status",
+            Message::MasterReply {
+                request: RequestId(2),
+                result: Ok(MasterReply::Cluster(cluster_status())),
+            },
+        ),
     ]
+}
+
+fn cluster_status() -> ClusterStatus {
+    let server = ServerStatus {
+        server: ServerId(0x11),
+        address: Address::new("a:1"),
+        rack: "r".into(),
+        live: true,
+        last_heartbeat_ms: 1,
+        replicas: 2,
+        total_bytes: 3,
+        free_bytes: 4,
+        volumes: vec![],
+        connected: true,
+    };
+    ClusterStatus { servers: vec![server], uptime_ms: 5, dead_after_ms: 6, ..ClusterStatus::default() }
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -41,6 +41,21 @@ fn status(rig: &mut Rig) -> ClusterStatus {
 }
 
 #[test]
+fn a_server_whose_connection_broke_is_shown_so_at_once() {
+    let mut rig = Rig::new();
+    rig.register(1, 1);
+    rig.register(2, 2);
+    assert!(status(&mut rig).servers.iter().all(|server| server.live && server.connected));
+    rig.lose(2);
+    let shown = status(&mut rig);
+    let flags: Vec<(bool, bool)> = shown.servers.iter().map(|s| (s.live, s.connected)).collect();
+    assert_eq!(flags, [(true, true), (true, false)]);
+    assert_eq!(shown.dead_after_ms, rig.config.dead_after_ms);
+    rig.register(2, 2);
+    assert!(status(&mut rig).servers.iter().all(|server| server.connected));
+}
+
+#[test]
 fn sessions_are_never_reused() {
     let mut rig = Rig::new();
     let mut sessions = Vec::new();

@@ -46,11 +46,12 @@ record!(
         log_index,
         log_bytes,
         starting,
-        uptime_ms
+        uptime_ms,
+        dead_after_ms
     }
 );
 record!(ServerStatus = proto::ServerStatus {
-    server, address, rack, live, last_heartbeat_ms, replicas, total_bytes, free_bytes, volumes
+    server, address, rack, live, last_heartbeat_ms, replicas, total_bytes, free_bytes, volumes, connected
 } max 10_000);
 record!(VolumeStatus = proto::VolumeStatus { volume, total_bytes, free_bytes, writable });
 record!(Finding = proto::Finding { chunk, path, problem, good, goal } max 10_000);
