@@ -359,7 +359,7 @@ impl Client {
                 let writer = Writer::new(handle, upload, id, &self.config, now);
                 self.timers.set(Sleeper::Writer(handle), writer.next_wake(&self.config));
                 self.writers.insert(handle, writer);
-                Ok(ClientResponse::Created { handle, chunk_bytes: options.chunk_bytes })
+                Ok(ClientResponse::Created { handle, chunk_bytes: options.chunk_bytes, upload })
             }
             Ok(reply) => Err(unexpected("the creation", &reply)),
             Err(error) => Err(error),

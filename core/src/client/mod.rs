@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::ClientConfig;
 use crate::defect::Defects;
 use crate::error::ClientError;
-use crate::id::{Address, HandleId};
+use crate::id::{Address, HandleId, UploadId};
 use crate::message::{FileStatus, Identity, MasterReply, MasterRequest, StorageOptions};
 
 /// What a client is built from.
@@ -113,6 +113,8 @@ pub enum ClientResponse {
         handle: HandleId,
         /// The chunk size in bytes.
         chunk_bytes: u64,
+        /// What the master calls it until it is complete.
+        upload: UploadId,
     },
     /// The finished file.
     Status(FileStatus),

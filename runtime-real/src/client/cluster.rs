@@ -1,6 +1,7 @@
 //! A connection to a cluster: one client machine on a task of its own, shared by all clones.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use cairn_core::client::{Caller, Client, ClientRequest, ClientResponse, ClientSetup};
 use cairn_core::config::ClientConfig;
@@ -15,7 +16,7 @@ use crate::connection::Budget;
 use crate::data_plane;
 use crate::entropy::random_u64;
 use crate::environment::{self, Clock, Node};
-use crate::grpc::Outgoing;
+use crate::grpc::{Outgoing, Silence};
 use crate::mailbox::{Mailbox, mailbox};
 
 /// A cluster, ready to be used. Clones share one client and its connections; they close when the last clone and the last
@@ -29,6 +30,7 @@ pub struct Cluster {
 struct Handle {
     mailbox: Mailbox<Client>,
     config: ClientConfig,
+    silence: Silence,
 }
 
 impl Drop for Handle {
@@ -84,17 +86,19 @@ impl ClusterBuilder {
             defects: Defects::none(),
         };
         let (mailbox, events) = mailbox();
+        let outgoing = Outgoing::new(mailbox.clone());
+        let silence = outgoing.silence();
         let node = Node::new(
             "client".into(),
             Clock::start(),
             (mailbox.clone(), events),
             None,
             data_plane::dialer(mailbox.clone(), Budget::unlimited()),
-            Box::new(Outgoing::new(mailbox.clone())),
+            Box::new(outgoing),
         );
         // Its end shows in the mailbox: a client machine that halted answers every later call with `Closed`.
         drop(environment::run(Client::new(setup), node));
-        Cluster { client: Arc::new(Handle { mailbox, config: options.tuning }) }
+        Cluster { client: Arc::new(Handle { mailbox, config: options.tuning, silence }) }
     }
 }
 
@@ -138,6 +142,11 @@ impl Cluster {
             ClientResponse::Master(reply) => Ok(reply),
             other => unreachable!("{other:?} in answer to a master request"),
         }
+    }
+
+    /// The master asked last, and why it does not answer, when nothing has been answered for `patience` though it was asked.
+    pub fn silent_for(&self, patience: Duration) -> Option<(Address, String)> {
+        self.client.silence.after(patience)
     }
 
     /// Puts the request into the machine's mailbox at once, before anything is awaited.

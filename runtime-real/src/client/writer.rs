@@ -8,9 +8,9 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
 use cairn_core::client::{Caller, ClientRequest, ClientResponse};
-use cairn_core::error::ClientError;
-use cairn_core::id::{Durability, HandleId};
-use cairn_core::message::{FileStatus, StorageOptions};
+use cairn_core::error::{ClientError, MasterError};
+use cairn_core::id::{Durability, HandleId, UploadId};
+use cairn_core::message::{FileStatus, MasterRequest, StorageOptions};
 use tokio::io::AsyncWrite;
 use tokio::sync::oneshot;
 
@@ -89,10 +89,23 @@ impl IntoFuture for CreateFile {
         Box::pin(async move {
             let CreateFile { cluster, path, replace, mode, options } = self;
             match cluster.call(ClientRequest::Create { path, replace, mode, options }).await? {
-                ClientResponse::Created { handle, .. } => Ok(FileWriter::new(cluster, handle)),
+                ClientResponse::Created { handle, upload, .. } => {
+                    Ok(FileWriter::new(cluster, handle, upload))
+                }
                 other => unreachable!("{other:?} in answer to Create"),
             }
         })
+    }
+}
+
+impl Cluster {
+    /// Gives up the upload of a [`FileWriter`] that is gone, and waits until the master has done so. One that has ended is no
+    /// failure.
+    pub async fn abort_upload(&self, upload: UploadId) -> Result<()> {
+        match self.master(MasterRequest::AbortUpload { upload }).await {
+            Ok(_) | Err(ClientError::Master(MasterError::UploadGone(_))) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 }
 
@@ -106,6 +119,7 @@ type Answer = oneshot::Receiver<Result<ClientResponse>>;
 pub struct FileWriter {
     cluster: Cluster,
     handle: HandleId,
+    upload: UploadId,
     gathered: BytesMut,
     frame: usize,
     waiting: VecDeque<Answer>,
@@ -115,11 +129,12 @@ pub struct FileWriter {
 }
 
 impl FileWriter {
-    fn new(cluster: Cluster, handle: HandleId) -> FileWriter {
+    fn new(cluster: Cluster, handle: HandleId, upload: UploadId) -> FileWriter {
         let frame = cluster.tuning().frame_bytes.max(1) as usize;
         FileWriter {
             cluster,
             handle,
+            upload,
             gathered: BytesMut::new(),
             frame,
             waiting: VecDeque::new(),
@@ -146,10 +161,17 @@ impl FileWriter {
         std::future::poll_fn(|cx| self.poll_close(cx)).await
     }
 
-    /// Gives the file up: it never becomes visible. Dropping the writer does the same without waiting.
-    pub async fn abort(mut self) -> Result<()> {
-        self.failed = Some(ClientError::BadHandle);
-        self.cluster.call(ClientRequest::Abort { handle: self.handle }).await.map(|_| ())
+    /// Gives the file up: it never becomes visible, and what it took is free again. Dropping the writer does the same without
+    /// waiting for the master, which is too late for a process that ends at once.
+    pub async fn abort(self) -> Result<()> {
+        let (cluster, upload) = (self.cluster.clone(), self.upload);
+        drop(self);
+        cluster.abort_upload(upload).await
+    }
+
+    /// What the master calls the file until it is complete; for [`Cluster::abort_upload`].
+    pub fn upload(&self) -> UploadId {
+        self.upload
     }
 
     fn send(&mut self, data: Bytes) {

@@ -19,6 +19,7 @@ use tonic::{Code, Request, Status};
 use tonic_prost::ProstCodec;
 
 use super::reach::Reach;
+use super::silence::Silence;
 use super::{DEADLINE, Inbox, KEEPALIVE};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -26,6 +27,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 const CALL_TIMEOUT: Duration = DEADLINE.saturating_add(Duration::from_secs(3));
 /// Messages waiting for the master; a session that falls further behind is given up.
 const MAX_QUEUED: usize = 16_384;
+/// What tonic says of an answer in plain HTTP.
+const NO_GRPC: &str = "grpc-status header missing";
 const SESSION_PATH: &str = "/cairn.v1.MasterSession/RegisterDataNode";
 
 /// One node's outgoing control messages. Dropped, it ends its sessions.
@@ -34,6 +37,7 @@ pub(crate) struct Outgoing<I> {
     channels: HashMap<Address, Channel>,
     sessions: HashMap<Address, Session>,
     reach: HashMap<Address, Arc<Reach>>,
+    silence: Silence,
 }
 
 struct Session {
@@ -46,7 +50,18 @@ struct Session {
 impl<I: Inbox> Outgoing<I> {
     /// Nothing is connected until something is sent.
     pub(crate) fn new(inbox: I) -> Outgoing<I> {
-        Outgoing { inbox, channels: HashMap::new(), sessions: HashMap::new(), reach: HashMap::new() }
+        Outgoing {
+            inbox,
+            channels: HashMap::new(),
+            sessions: HashMap::new(),
+            reach: HashMap::new(),
+            silence: Silence::default(),
+        }
+    }
+
+    /// For how long its requests have gone without an answer.
+    pub(crate) fn silence(&self) -> Silence {
+        self.silence.clone()
     }
 
     /// Sends a request or session message to the node at `address`. Must be called on the tokio runtime.
@@ -74,11 +89,20 @@ impl<I: Inbox> Outgoing<I> {
         if let Ok(channel) = &channel {
             self.channels.insert(address.clone(), channel.clone());
         }
+        let silence = self.silence.clone();
+        silence.asked(&address);
         tokio::spawn(async move {
-            let result = match channel {
+            let answered = match channel {
                 Ok(channel) => ask(channel, proto).await,
                 Err(status) => Err(failure(&status)),
             };
+            let result = answered.map_err(|error| match error {
+                MasterError::Protocol(text) if text.contains(NO_GRPC) => {
+                    MasterError::Protocol(format!("{address} is not a Cairn master's gRPC port"))
+                }
+                error => error,
+            });
+            silence.answered(&address, &result);
             inbox.message(Peer::Dial(address), Message::MasterReply { request, result });
         });
     }

@@ -6,6 +6,7 @@
 mod client;
 mod reach;
 mod server;
+mod silence;
 #[cfg(test)]
 mod tests;
 
@@ -16,6 +17,7 @@ use cairn_core::message::Message;
 
 pub(crate) use client::Outgoing;
 pub(crate) use server::serve;
+pub(crate) use silence::Silence;
 
 /// A request unanswered for so long has an unknown fate.
 const DEADLINE: Duration = Duration::from_secs(60);
