@@ -18,6 +18,10 @@ pub enum Exit {
     Unavailable = 4,
     /// Stored bytes can't be read.
     Data = 5,
+    /// Ended by SIGINT, as a shell counts it.
+    Interrupted = 130,
+    /// Ended by SIGTERM, as a shell counts it.
+    Terminated = 143,
 }
 
 /// An error with its exit code.
@@ -95,14 +99,16 @@ pub fn finish(program: &str, result: anyhow::Result<()>) -> ExitCode {
     ExitCode::from(exit_of(&error) as u8)
 }
 
-fn is_broken_pipe(error: &anyhow::Error) -> bool {
+/// Whether a reader of this program's output went away, which is no failure.
+pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error
         .chain()
         .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
         .any(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
-fn exit_of(error: &anyhow::Error) -> Exit {
+/// The exit code of any error.
+pub fn exit_of(error: &anyhow::Error) -> Exit {
     for cause in error.chain() {
         if let Some(failure) = cause.downcast_ref::<Failure>() {
             return failure.exit;

@@ -255,10 +255,17 @@ pub(crate) struct Daemons {
 impl Daemons {
     /// A master and `servers` chunkservers, once the master places chunks on all of them.
     pub(crate) fn start(servers: usize) -> Daemons {
+        Daemons::start_with(servers, "dead_after_ms: 1500")
+    }
+
+    /// The same with a setting of the master.
+    pub(crate) fn start_with(servers: usize, setting: &str) -> Daemons {
         let home = tempfile::tempdir().expect("temporary directory");
         // Impatient: what takes seconds in production takes a fraction of one here.
-        let master = "tuning: { heartbeat_ms: 200, dead_after_ms: 1500, block_report_ms: 1000, lease_ms: 1500, \
-                      startup_grace_ms: 1500, repair_delay_ms: 300, min_free_bytes: 1048576, chunk_bytes: 1048576 }\n";
+        let master = format!(
+            "tuning: {{ heartbeat_ms: 200, {setting}, block_report_ms: 1000, lease_ms: 1500, startup_grace_ms: 1500, \
+             repair_delay_ms: 300, min_free_bytes: 1048576, chunk_bytes: 1048576 }}\n"
+        );
         let server = "tuning: { reserve_bytes: 1048576, reconnect_ms: 100 }\n";
         std::fs::write(home.path().join("master.yaml"), master).expect("temporary file");
         std::fs::write(home.path().join("server.yaml"), server).expect("temporary file");

@@ -27,6 +27,25 @@ fn nothing_acknowledged_is_lost_when_all_daemons_die_at_once() {
 }
 
 #[test]
+fn a_killed_chunkserver_is_shown_at_once() {
+    let mut cluster = Daemons::start_with(3, "dead_after_ms: 60000");
+    cluster.cairn_with(&["put", "-", "/file"], b"bytes").ok();
+    cluster.servers[1].kill();
+    let text = eventually("the loss is shown", || {
+        let text = cluster.cairn(&["status"]).ok();
+        text.contains("SILENT: 1 chunkserver is not connected; its chunks are copied after another ")
+            .then_some(text)
+    });
+    assert!(
+        text.contains("2 live of 3") && text.contains("LOST") && !text.contains("fully replicated"),
+        "{text}"
+    );
+    cluster.cairn(&["status", "--wait", "--timeout", "1"]).failed(4);
+    cluster.servers[1].start();
+    cluster.cairn(&["status", "--wait", "--timeout", "60"]).ok();
+}
+
+#[test]
 fn an_upload_survives_the_loss_of_a_chunkserver_and_the_cluster_repairs_itself() {
     let mut cluster = Daemons::start(4);
     let bytes = noise(7, 24 * 1024 * 1024);

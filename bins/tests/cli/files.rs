@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::cluster::{Dev, Target, noise};
+use crate::cluster::{Dev, Done, Target, eventually, noise};
 
 #[test]
 fn a_file_of_several_chunks_comes_back_whole_and_in_parts() {
@@ -120,6 +120,100 @@ fn trees_go_in_and_out() {
         assert!(std::fs::read(original).unwrap() == std::fs::read(copy).unwrap(), "{name} differs");
     }
     assert!(back.join("empty").is_dir());
+}
+
+#[test]
+fn the_longest_names_come_back() {
+    let dev = Dev::start();
+    let name = "n".repeat(255);
+    dev.cairn_with(&["put", "-", &format!("/{name}")], b"bytes").ok();
+    dev.cairn(&["get", &format!("/{name}"), "."]).ok();
+    let local = dev.home().join(&name);
+    assert_eq!(std::fs::read(&local).unwrap(), b"bytes");
+    // It is as readable for others as any new file.
+    std::fs::write(dev.home().join("other"), b"").unwrap();
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions();
+    assert_eq!(mode(&local), mode(&dev.home().join("other")));
+}
+
+#[test]
+fn a_file_does_not_take_the_place_of_a_directory() {
+    let dev = Dev::start();
+    dev.cairn_with(&["put", "-", "/file"], b"bytes").ok();
+    let inner = dev.home().join("target/file");
+    std::fs::create_dir_all(&inner).unwrap();
+    let refused = dev.cairn(&["get", "-f", "/file", "target"]).failed(3);
+    insta::assert_snapshot!(refused, @"cairn: target/file: is a directory; a file can't take its place");
+    assert_eq!(std::fs::read_dir(inner.parent().unwrap()).unwrap().count(), 1);
+}
+
+#[test]
+fn one_bad_entry_of_a_tree_does_not_stop_the_others() {
+    use std::os::unix::ffi::OsStrExt;
+    use std::os::unix::fs::symlink;
+    let dev = Dev::start();
+    let tree = dev.home().join("tree");
+    std::fs::create_dir_all(tree.join("sub")).unwrap();
+    std::fs::write(tree.join("a"), b"a").unwrap();
+    std::fs::write(tree.join("sub/z"), b"z").unwrap();
+    symlink("/no/such/file", tree.join("dangling")).unwrap();
+    symlink(".", tree.join("loop")).unwrap();
+    symlink("a", tree.join("named")).unwrap();
+    // Links are left out with a note.
+    let said = dev.cairn(&["put", "-r", "tree", "/links"]).ok();
+    assert_eq!(said.matches("left out, a symbolic link").count(), 3, "{said}");
+    assert_eq!(dev.cairn(&["ls", "/links", "/links/sub"]).ok(), "/links:\na\nsub/\n/links/sub:\nz\n");
+    // Named, they are followed.
+    dev.cairn(&["put", "tree/named", "/named"]).ok();
+    assert_eq!(dev.cairn(&["cat", "/named"]).ok(), "a");
+    // `.` is the directory itself, whether it needs a name or not.
+    let in_tree =
+        |arguments: &[&str]| Done::of(dev.cairn_command(arguments).current_dir(&tree).output().unwrap());
+    in_tree(&["put", "-r", ".", "/dot"]).ok();
+    in_tree(&["mkdir", "/into"]).ok();
+    in_tree(&["put", "-r", ".", "/into"]).ok();
+    assert_eq!(
+        dev.cairn(&["ls", "/dot", "/into", "/into/tree"]).ok(),
+        "/dot:\na\nsub/\n/into:\ntree/\n/into/tree:\na\nsub/\n"
+    );
+
+    std::fs::write(tree.join(std::ffi::OsStr::from_bytes(b"bad-\xff")), b"").unwrap();
+    let said = dev.cairn(&["put", "-r", "tree", "/rest"]).failed(1);
+    assert!(said.contains("has no name in UTF-8"), "{said}");
+    assert!(said.ends_with("cairn: 1 of 8 entries were not stored; see above"), "{said}");
+    assert_eq!(dev.cairn(&["ls", "/rest", "/rest/sub"]).ok(), "/rest:\na\nsub/\n/rest/sub:\nz\n");
+    let said = dev.cairn(&["put", "tree/a", "tree/none", "tree/sub/z", "/into"]).failed(1);
+    assert!(said.ends_with("cairn: 1 of 3 entries were not stored; see above"), "{said}");
+    assert_eq!(dev.cairn(&["cat", "/into/a", "/into/z"]).ok(), "az");
+}
+
+#[test]
+fn more_replicas_than_chunkservers_are_noted() {
+    let dev = Dev::start();
+    let asked = &["put", "--json", "--replication", "4", "-", "/file"];
+    let done = dev.cairn_with(asked, b"bytes");
+    assert!(done.err.contains("/file: 4 replicas were asked for, 3 chunkservers are live"), "{}", done.err);
+    assert_eq!(done.json()[0]["replicas_lacking"], 1);
+    let quiet = dev.cairn_with(&["put", "--quiet", "--replication", "4", "-", "/quiet"], b"bytes");
+    assert_eq!((quiet.code, quiet.err.as_str()), (0, ""));
+    let enough = dev.cairn_with(&["put", "--json", "-", "/enough"], b"bytes");
+    assert_eq!(enough.err, "");
+    assert_eq!(enough.json()[0]["replicas_lacking"], 0);
+
+    // Nothing repairs that: waiting has an end, and the headline says what is missing.
+    eventually("the master has started", || {
+        let status = dev.cairn(&["status", "--json"]).json().remove(0);
+        (status["health"] == "degraded").then_some(())
+    });
+    let waited = dev.cairn(&["status", "--wait", "--timeout", "1"]);
+    let text = String::from_utf8(waited.out.clone()).unwrap();
+    assert!(
+        text.contains(
+            "DEGRADED: 2 chunks below their replication factor; it takes 4 chunkservers, 3 are live"
+        ),
+        "{text}"
+    );
+    assert!(waited.failed(4).contains("not fully replicated after"));
 }
 
 #[test]

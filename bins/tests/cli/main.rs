@@ -3,6 +3,7 @@
 mod cluster;
 mod crashes;
 mod files;
+mod interrupted;
 mod names;
 mod refusals;
 mod starts;

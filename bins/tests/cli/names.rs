@@ -42,6 +42,17 @@ fn a_life_of_names() {
     let number = trashed[0]["trash"].to_string();
     assert_eq!(dev.cairn(&["restore", &number, "--to", "/e"]).ok(), "/e\n");
     assert_eq!(dev.cairn(&["cat", "/e/file"]).ok(), "12345");
+
+    // A taken name can be given way to; a directory is restored into, as `mv` does.
+    dev.cairn(&["rm", "/e/file"]).ok();
+    dev.cairn_with(&["put", "-", "/e/file"], b"newer").ok();
+    let refused = dev.cairn(&["restore", "/e/file"]).failed(3);
+    let expected = "cairn: /e/file: already exists (use --to PATH to bring it back to another path)";
+    assert_eq!(refused, expected);
+    assert_eq!(dev.cairn(&["restore", "/e/file", "--to", "/moved/"]).ok(), "/moved/file\n");
+    let trashed = dev.cairn(&["rm", "--json", "/moved/file"]).json();
+    let number = trashed[0]["trash"].to_string();
+    assert_eq!(dev.cairn(&["restore", &number, "--to", "/moved/c"]).ok(), "/moved/c/file\n");
 }
 
 #[test]
@@ -89,7 +100,8 @@ fn json_keys_are_the_documented_ones() {
         keys(&dev.cairn(&all).json()[0])
     };
     let file = "chunk_bytes crc32 extents group id length mode modified_ms owner path replication type";
-    assert_eq!(run(&["put", &source, "/dir/file"]), file);
+    let put = "chunk_bytes crc32 extents group id length mode modified_ms owner path replicas_lacking replication type";
+    assert_eq!(run(&["put", &source, "/dir/file"]), put);
     assert_eq!(run(&["ls", "/dir"]), file);
     assert_eq!(
         run(&["stat", "/dir/file"]),
@@ -108,14 +120,24 @@ fn json_keys_are_the_documented_ones() {
     assert_eq!(run(&["restore", "/dir/file"]), "path");
     assert_eq!(
         run(&["status"]),
-        "chunks cluster directories files log_bytes log_index missing open_chunks over_replicated repairs \
+        "chunks cluster dead_after_ms directories files health log_bytes log_index missing open_chunks over_replicated repairs \
          servers starting trash under_replicated uploads uptime_ms"
     );
     let status = dev.cairn(&["--json", "status"]).json();
     assert_eq!(
         keys(&status[0]["servers"][0]),
-        "address free_bytes last_heartbeat_ms live rack replicas server total_bytes volumes"
+        "address connected free_bytes last_heartbeat_ms live rack replicas server total_bytes volumes"
     );
+    // Random ids are strings: as numbers they could be beyond 2^53.
+    let server = &status[0]["servers"][0];
+    for id in [
+        &status[0]["cluster"],
+        &server["server"],
+        &server["volumes"][0]["volume"],
+        &chunk["replicas"][0]["server"],
+    ] {
+        assert!(id.as_str().is_some_and(|id| id.parse::<u64>().is_ok()), "{id}");
+    }
     assert_eq!(keys(&dev.greeting), "chunkservers chunkservers_http dir master master_http");
     dev.cairn(&["status", "--wait"]).ok();
     assert_eq!(dev.cairn(&["--json", "fsck"]).ok(), "");

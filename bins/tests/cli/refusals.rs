@@ -1,6 +1,6 @@
 //! What goes wrong at the command line: one sentence that says what to do, and the documented exit code.
 
-use std::process::Output;
+use std::process::{Output, Stdio};
 
 use crate::cluster::{Dev, Done, Target, command};
 
@@ -64,6 +64,49 @@ fn a_cluster_that_is_not_there() {
     assert_eq!(said.lines().count(), 1, "{said}");
     let said = alone(&["--master", "nonsense", "ls"], &[]).failed(2);
     insta::assert_snapshot!(said, @r#"cairn: masters: "nonsense" is not a master's address: give host:port"#);
+    for address in ["http://127.0.0.1:7400", "127.0.0.1:70000"] {
+        let said = alone(&["--master", address, "ls"], &[]).failed(2);
+        assert!(said.contains("is not a master's address: give host:port"), "{said}");
+    }
+    alone(&["--timeout", "0", "ls"], &[]).failed(2);
+}
+
+#[test]
+fn waiting_for_a_master_is_told() {
+    // A listener that never answers.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let said = alone(&["--master", &address, "--timeout", "3", "ls"], &[]).failed(4);
+    let note = format!("cairn: waiting for the master at {address}: no answer\n");
+    assert!(said.starts_with(&note), "{said}");
+    assert_eq!(said.lines().count(), 2, "{said}");
+    let said = alone(&["--master", &address, "--timeout", "3", "--quiet", "ls"], &[]).failed(4);
+    assert_eq!(said.lines().count(), 1, "{said}");
+}
+
+#[test]
+fn the_http_port_is_not_the_master() {
+    let dev = Dev::start();
+    let http = dev.greeting["master_http"].as_str().unwrap();
+    let said = dev.cairn(&["--master", http, "ls"]).failed(1);
+    assert_eq!(said, format!("cairn: protocol error: {http} is not a Cairn master's gRPC port"));
+}
+
+#[test]
+fn completions_end_with_their_output() {
+    let to = |stdout: Stdio| {
+        let home = tempfile::tempdir().unwrap();
+        let mut cairn = command(env!("CARGO_BIN_EXE_cairn"), home.path());
+        let child =
+            cairn.args(["completions", "bash"]).stdout(stdout).stderr(Stdio::piped()).spawn().unwrap();
+        Done::of(child.wait_with_output().unwrap())
+    };
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let said = to(full.into()).failed(1);
+    assert_eq!(said, "cairn: No space left on device (os error 28)");
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    to(writer.into()).ok();
 }
 
 #[test]
@@ -104,6 +147,18 @@ fn dev_refuses_a_directory_of_something_else() {
     let said = alone(&["dev", "--dir", home.path().to_str().unwrap()], &[]).failed(2);
     assert!(said.contains("photograph") && said.contains("name an empty directory"), "{said}");
     assert_eq!(std::fs::read_dir(home.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn a_second_dev_on_a_directory_is_told_so() {
+    let dev = Dev::start();
+    let dir = dev.greeting["dir"].as_str().unwrap();
+    let said = alone(&["dev", "--dir", dir, "--listen", "127.0.0.1:0"], &[]).failed(2);
+    assert!(
+        said.contains("in use by another process") && said.contains("give --dir or --ephemeral"),
+        "{said}"
+    );
+    assert!(!said.contains("--listen"), "{said}");
 }
 
 #[test]

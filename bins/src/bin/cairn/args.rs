@@ -42,7 +42,7 @@ pub(crate) struct Global {
     #[arg(short, long, global = true)]
     pub(crate) quiet: bool,
     /// Give an operation up after so many seconds without progress.
-    #[arg(long, global = true, value_name = "SECONDS")]
+    #[arg(long, global = true, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) timeout: Option<u64>,
 }
 
@@ -283,8 +283,8 @@ pub(crate) struct RestoreArgs {
     /// What was deleted: its path, or its number in the trash. Without it: list the trash.
     #[arg(value_parser = remote_path)]
     pub(crate) what: Option<String>,
-    /// Bring it back to another path.
-    #[arg(long, value_name = "PATH", requires = "what", value_parser = remote_path)]
+    /// Bring it back to another path; into it, if it is a directory.
+    #[arg(long, value_name = "PATH", requires = "what")]
     pub(crate) to: Option<String>,
 }
 
@@ -316,7 +316,7 @@ pub(crate) struct ChecksumArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct StatusArgs {
-    /// Wait until every chunk is at its replication factor.
+    /// Wait until every chunk is at its replication factor and no chunkserver is silent; at the most `--timeout`.
     #[arg(long)]
     pub(crate) wait: bool,
 }

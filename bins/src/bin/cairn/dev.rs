@@ -10,7 +10,7 @@ use bins::exit::{Exit, Failure};
 use cairn_core::config::{ChunkserverConfig, MasterConfig};
 use runtime_real::client::Cluster;
 use runtime_real::config::{ChunkserverOptions, MasterOptions};
-use runtime_real::daemon::{ChunkserverDaemon, Handle, MasterDaemon};
+use runtime_real::daemon::{ChunkserverDaemon, Handle, MasterDaemon, StartError};
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -137,8 +137,14 @@ async fn start_master(dir: &Path, listen: &str) -> Result<Handle> {
         ..MasterOptions::default()
     };
     MasterDaemon::start(options).await.map_err(|error| {
-        let hint = "if another cluster runs there, give --listen 127.0.0.1:0 for a free port";
-        Failure::usage(format!("master: {error} ({hint})")).into()
+        let hint = match error {
+            StartError::Listen { .. } => {
+                " (if another cluster runs there, give --listen 127.0.0.1:0 for a free port)"
+            }
+            StartError::Locked { .. } => " (if another `cairn dev` runs there, give --dir or --ephemeral)",
+            _ => "",
+        };
+        Failure::usage(format!("master: {error}{hint}")).into()
     })
 }
 

@@ -6,22 +6,28 @@ mod ceiling;
 mod chaos;
 mod dev;
 mod health;
+mod interrupt;
 mod namespace;
 mod output;
 mod processes;
+mod put;
 mod transfer;
 
+use std::io::Write;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Result;
-use bins::exit::{Exit, Failure, finish};
+use bins::exit::{Failure, finish};
 use clap::{CommandFactory, Parser};
 use runtime_real::client::Cluster;
 use runtime_real::config::ClientOptions;
-use tokio::signal::unix::{SignalKind, signal};
 
 use crate::args::{Cli, Command, DaemonCommand, Global};
 use crate::output::Output;
+
+/// A master may take so long to answer before the user is told.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -33,39 +39,60 @@ fn main() -> ExitCode {
     finish("cairn", result)
 }
 
-#[tokio::main]
-async fn run(global: Global, command: Command) -> Result<()> {
+fn run(global: Global, command: Command) -> Result<()> {
+    let runtime = tokio::runtime::Runtime::new()?;
+    let result = runtime.block_on(perform(global, command));
+    // A read of standard input can't be taken back: the end of the process must not wait for it.
+    runtime.shutdown_background();
+    result
+}
+
+async fn perform(global: Global, command: Command) -> Result<()> {
     let out = Output { json: global.json, quiet: global.quiet };
     match command {
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "cairn", &mut std::io::stdout());
-            return Ok(());
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "cairn", &mut script);
+            return Ok(std::io::stdout().write_all(&script)?);
         }
         Command::Dev(args) => return dev::run(out, args).await,
-        Command::Bench(args) => return unless_interrupted(bench::run(out, args)).await,
+        Command::Bench(args) => return interrupt::dropped(bench::run(out, args)).await,
         Command::Chaos(args) => return chaos::run(out, args).await,
         _ => {}
     }
     let cluster = connect(&global)?;
-    client_command(&cluster, out, command).await
-}
-
-/// A signal ends `work` by dropping it, so that its processes and temporary directories go too.
-async fn unless_interrupted(work: impl Future<Output = Result<()>>) -> Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
+    let work = async {
+        match command {
+            Command::Put(args) => interrupt::told(|stop| put::put(&cluster, out, args, stop)).await,
+            command => interrupt::dropped(client_command(&cluster, out, command, global.timeout)).await,
+        }
+    };
     tokio::select! {
         biased;
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-        result = work => return result,
+        result = work => result,
+        failed = tell_of_silence(&cluster, out) => failed,
     }
-    Err(Failure::new(Exit::Failed, "interrupted").into())
 }
 
-async fn client_command(cluster: &Cluster, out: Output, command: Command) -> Result<()> {
+/// Says once that the master does not answer, and why. Ends only with a failure to say it.
+async fn tell_of_silence(cluster: &Cluster, out: Output) -> Result<()> {
+    let (master, reason) = loop {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        if let Some(silent) = cluster.silent_for(PATIENCE) {
+            break silent;
+        }
+    };
+    out.note(&format!("waiting for the master at {master}: {reason}"))?;
+    std::future::pending().await
+}
+
+async fn client_command(
+    cluster: &Cluster,
+    out: Output,
+    command: Command,
+    timeout: Option<u64>,
+) -> Result<()> {
     match command {
-        Command::Put(args) => transfer::put(cluster, out, args).await,
         Command::Get(args) => transfer::get(cluster, out, args).await,
         Command::Cat(args) => transfer::cat(cluster, args).await,
         Command::Ls(args) => namespace::ls(cluster, out, args).await,
@@ -79,9 +106,10 @@ async fn client_command(cluster: &Cluster, out: Output, command: Command) -> Res
         Command::Checksum(args) => namespace::checksum(cluster, out, args).await,
         Command::Du(args) => namespace::du(cluster, out, args).await,
         Command::Df => health::df(cluster, out).await,
-        Command::Status(args) => health::status(cluster, out, args).await,
+        Command::Status(args) => health::status(cluster, out, args, timeout.map(Duration::from_secs)).await,
         Command::Fsck => health::fsck(cluster, out).await,
-        Command::Dev(_)
+        Command::Put(_)
+        | Command::Dev(_)
         | Command::Bench(_)
         | Command::Chaos(_)
         | Command::Completions { .. }
@@ -102,7 +130,7 @@ fn connect(global: &Global) -> Result<Cluster> {
         options.groups.clone_from(&global.groups);
     }
     if let Some(seconds) = global.timeout {
-        options.tuning.operation_deadline_ms = seconds.max(1).saturating_mul(1000);
+        options.tuning.operation_deadline_ms = seconds.saturating_mul(1000);
     }
     options.validate().map_err(|error| Failure::usage(error.to_string()))?;
     Ok(Cluster::builder().options(options).connect())

@@ -128,8 +128,30 @@ pub(crate) async fn restore(cluster: &Cluster, out: Output, args: RestoreArgs) -
         Ok(number) => (Some(TrashId(number)), String::new()),
         Err(_) => (None, what),
     };
-    let path = cluster.restore(path, entry, args.to).await?;
-    out.result(&path, &json!({ "path": path }))
+    let to = match args.to {
+        Some(to) => Some(restored_to(cluster, &to, entry, &path).await?),
+        None => None,
+    };
+    let restored = cluster.restore(path, entry, to).await.map_err(|error| match error {
+        ClientError::Master(MasterError::AlreadyExists(path)) => {
+            let text = format!("{path}: already exists (use --to PATH to bring it back to another path)");
+            anyhow::Error::from(Failure::new(Exit::Refused, text))
+        }
+        error => error.into(),
+    })?;
+    out.result(&restored, &json!({ "path": restored }))
+}
+
+/// `to` itself, or in it under its old name if it is a directory.
+async fn restored_to(cluster: &Cluster, to: &str, entry: Option<TrashId>, path: &str) -> Result<String> {
+    let Some(id) = entry else { return into_directory(cluster, to, base_name(path)?).await };
+    let mut listing = cluster.trash();
+    while let Some(entries) = listing.next_page().await? {
+        if let Some(found) = entries.iter().find(|entry| entry.id == id) {
+            return into_directory(cluster, to, base_name(&found.path)?).await;
+        }
+    }
+    Err(ClientError::Master(MasterError::NotFound(id.to_string())).into())
 }
 
 async fn list_trash(cluster: &Cluster, out: Output) -> Result<()> {
@@ -229,7 +251,7 @@ fn extent_json(cluster: ClusterId, extent: &ExtentPlan) -> Value {
     let replicas: Vec<Value> = extent
         .replicas
         .iter()
-        .map(|r| json!({ "server": r.server.0, "address": r.address.0.as_ref(), "rack": r.rack }))
+        .map(|r| json!({ "server": r.server.0.to_string(), "address": r.address.0.as_ref(), "rack": r.rack }))
         .collect();
     json!({
         "index": extent.index, "file_offset": extent.file_offset, "length": extent.length,

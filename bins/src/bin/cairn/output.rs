@@ -31,6 +31,17 @@ impl Output {
         if self.json { line(&value.to_string()) } else { line(text) }
     }
 
+    /// Something that the user should know though all is well; on standard error, nothing under `--quiet`.
+    pub(crate) fn note(self, text: &str) -> Result<()> {
+        if self.quiet { Ok(()) } else { self.complain(text) }
+    }
+
+    /// An error that does not end the command.
+    pub(crate) fn complain(self, text: &str) -> Result<()> {
+        writeln!(std::io::stderr(), "cairn: {text}")?;
+        Ok(())
+    }
+
     /// A progress bar over `total` bytes on a terminal, hidden otherwise. It clears itself when dropped.
     pub(crate) fn progress(self, name: &str, total: Option<u64>) -> ProgressBar {
         if self.json || self.quiet || !std::io::stderr().is_terminal() {
