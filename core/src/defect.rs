@@ -153,6 +153,14 @@ defects! {
     ChangeUnnoticed = "change-unnoticed",
     /// A server that another one replaced under its address goes on vouching for its replicas until it counts as dead.
     ReplacedVouches = "replaced-vouches",
+    /// Any heartbeat of the old process shows that it lives, and that its successor is a copy.
+    LastWordsProve = "last-words-prove",
+    /// The journal forgets an unsealed replica after its file has gone.
+    DropBeforeForgotten = "drop-before-forgotten",
+    /// Each start of the master gives the same sessions.
+    EpochReused = "epoch-reused",
+    /// A chunk is granted with a quorum of two, whatever was asked for.
+    QuorumLowered = "quorum-lowered",
     /// What comes into quarantine is purged at once.
     PurgeAtOnce = "purge-at-once",
     /// Directories above what is named need not grant search.

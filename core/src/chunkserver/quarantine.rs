@@ -101,7 +101,8 @@ impl Chunkserver {
                 }
                 self.renew(chunk);
                 job.script = self.quarantine_steps(chunk, job.volume, keep);
-                if self.replicas.get(&chunk).is_some_and(|replica| replica.unsealed.is_some()) {
+                let late = self.setup.defects.has(Defect::DropBeforeForgotten);
+                if self.replicas.get(&chunk).is_some_and(|replica| replica.unsealed.is_some()) && !late {
                     // A promise that came back without its file would be taken for damage.
                     job.phase = Phase::Forgetting;
                     let waiter = Waiter::Job { chunk, job: job.id };

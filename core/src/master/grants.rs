@@ -96,12 +96,13 @@ impl Master {
         for candidate in &chosen {
             self.servers.reserve(candidate.server, candidate.volume, options.chunk_bytes);
         }
+        let lowered = self.defects.has(Defect::QuorumLowered);
         Ok(Planned::Log(Change::GrantChunk {
             upload,
             ordinal,
             members,
             replication: options.replication,
-            quorum: options.quorum,
+            quorum: if lowered { options.quorum.min(2) } else { options.quorum },
             durability: options.durability,
             capacity: options.chunk_bytes,
         }))

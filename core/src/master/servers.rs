@@ -237,7 +237,8 @@ impl Servers {
         entry.load = load;
         let doubt = entry.doubted.as_mut()?;
         doubt.heard = now;
-        if doubt.witness.is_some_and(|witness| acked >= witness) {
+        let proves = doubt.witness.is_some_and(|witness| acked >= witness);
+        if proves || self.defects.has(Defect::LastWordsProve) {
             entry.doubted = None;
             return self.contenders.remove(&server).map(|asked| asked.peer);
         }

@@ -88,7 +88,7 @@ impl Plan {
         let mut shape = Shape::draw(&mut Rng::stream(seed, "shape"));
         let mut rng = Rng::stream(seed, "habits");
         let habits = Habits {
-            operations: 60 + rng.below(40) as u32,
+            operations: 80 + rng.below(40) as u32,
             pause_ms: 100 + rng.below(350),
             file_bytes: file_bytes(&shape, (256 << 10) + rng.below(768 << 10) as u32),
             storages: shape.storages.clone(),

@@ -539,16 +539,25 @@ impl Draw<'_> {
             target: Target::Cued,
             read_per_million: 0,
             write_per_million: 0,
-            sync_per_million: 200_000 + self.rng.below(800_000) as u32,
+            sync_per_million: 200_000 + self.rng.below(1_000_000).min(800_000) as u32,
         };
-        let cue = self.moment(&[Cue::Fence]).map(|moment| Moment { after_us: moment.after_us / 4, ..moment });
+        // Bytes that were written and not yet synced are synced at once.
+        let after_us = if self.rng.chance(1, 2) { 0 } else { self.rng.below(100) };
+        let cue = Some(Moment { what: Cue::Fence, at: None, after_us });
         let lasts = 5 + self.rng.below(100);
         vec![Strike { cue, ..self.strike(0, lasts, errors) }]
     }
 
-    /// A server starts while some of what it reads can't be read; a moment later all of it can.
+    /// A server starts, or goes on, while some of what it reads can't be read; a moment later all of it can.
     fn passing_reads(&mut self) -> Vec<Strike> {
         let target = self.server();
+        if self.rng.chance(1, 3) {
+            let read_per_million = 50_000 + self.rng.below(300_000) as u32;
+            let errors =
+                Fault::DiskErrors { target, read_per_million, write_per_million: 0, sync_per_million: 0 };
+            let lasts = 20 + self.rng.below(500);
+            return vec![self.strike(0, lasts, errors)];
+        }
         let errors = Fault::DiskErrors {
             target: target.clone(),
             read_per_million: 2_000 + self.rng.below(40_000) as u32,

@@ -265,8 +265,8 @@ fn impostors_are_refused_with_a_reason() {
             for sequence in [1, 2] {
                 let acked = sequence - 1;
                 let alive = FromServer::Heartbeat { sequence, acked, volumes: volumes(1), load: 0 };
-                Puppet::say(&world, "cs1", master(), alive).await;
                 pass(&world, 50).await;
+                Puppet::say(&world, "cs1", master(), alive).await;
             }
             register(&world, "stranger", 2, 1, Some(ClusterId(99))).await;
             pass(&world, 100).await;

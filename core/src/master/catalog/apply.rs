@@ -182,6 +182,7 @@ impl Catalog {
         match plan {
             Plan::Settled(reply) => return reply,
             Plan::Format(cluster) => self.cluster = cluster,
+            Plan::Start if self.defects.has(Defect::EpochReused) => self.epoch = 1,
             Plan::Start => self.epoch += 1,
             Plan::Mkdir(plan) => self.commit_mkdir(&plan, at),
             Plan::Attributes(plan) => self.commit_attributes(&plan),
