@@ -137,7 +137,7 @@ impl Draw<'_> {
         }
     }
 
-    fn strike(&self, after_ms: u64, for_ms: u64, fault: Fault) -> Strike {
+    pub(super) fn strike(&self, after_ms: u64, for_ms: u64, fault: Fault) -> Strike {
         Strike { at_ms: self.at_ms + after_ms, cue: None, for_ms, fault }
     }
 
@@ -146,7 +146,7 @@ impl Draw<'_> {
         20 + self.rng.below(longest)
     }
 
-    fn moment(&mut self, cues: &[Cue]) -> Option<Moment> {
+    pub(super) fn moment(&mut self, cues: &[Cue]) -> Option<Moment> {
         let what = *self.rng.pick(cues)?;
         let after_us = self.rng.below(400) * u64::from(self.shape.disk_slow_factor);
         Some(Moment { what, at: None, after_us })
@@ -202,16 +202,16 @@ impl Draw<'_> {
         }
     }
 
-    fn server(&mut self) -> Target {
+    pub(super) fn server(&mut self) -> Target {
         Target::Server(self.rng.below(self.shape.servers.len() as u64) as usize)
     }
 
-    fn client(&mut self) -> Target {
+    pub(super) fn client(&mut self) -> Target {
         Target::Client(self.rng.below(self.shape.clients as u64) as usize)
     }
 
     /// Those who hold a chunk that is being written deserve more than their share of trouble.
-    fn holder(&mut self) -> Target {
+    pub(super) fn holder(&mut self) -> Target {
         match self.rng.below(4) {
             0 => Target::Primary,
             1 => Target::Member(1 + self.rng.below(2) as usize),
@@ -219,11 +219,11 @@ impl Draw<'_> {
         }
     }
 
-    fn member(&mut self) -> Target {
+    pub(super) fn member(&mut self) -> Target {
         if self.rng.chance(1, 5) { Target::Master } else { self.holder() }
     }
 
-    fn anyone(&mut self) -> Target {
+    pub(super) fn anyone(&mut self) -> Target {
         if self.rng.chance(1, 4) { self.client() } else { self.member() }
     }
 
@@ -352,220 +352,5 @@ impl Draw<'_> {
             | Kind::TwoCrashes
             | Kind::JournalRot => return None,
         })
-    }
-
-    /// A process that dies again and again, soon after each start.
-    fn crash_loop(&mut self) -> Vec<Strike> {
-        let target = if self.rng.chance(1, 3) { Target::Master } else { self.server() };
-        let mut after = 0;
-        (0..3 + self.rng.below(6))
-            .map(|_| {
-                let down = 10 + self.rng.below(60);
-                let strike = self.strike(after, down, Fault::Kill { target: target.clone() });
-                after += down + 10 + self.rng.below(250);
-                strike
-            })
-            .collect()
-    }
-
-    /// An operator restarts every server, one after the other.
-    fn rolling_restart(&mut self) -> Vec<Strike> {
-        let pause = 100 + self.rng.below(1_000);
-        let strike = |i| {
-            let target = if i == 0 { Target::Master } else { Target::Server(i - 1) };
-            self.strike(pause * i as u64, 50 + pause / 2, Fault::Kill { target })
-        };
-        (0..=self.shape.servers.len()).map(strike).collect()
-    }
-
-    /// Nodes are cut off one after the other in a random order, and come back in another one.
-    fn swizzle(&mut self) -> Vec<Strike> {
-        let mut nodes: Vec<Target> = (0..self.shape.servers.len()).map(Target::Server).collect();
-        nodes.push(Target::Master);
-        nodes.retain(|_| self.rng.chance(3, 4));
-        self.rng.shuffle(&mut nodes);
-        let mut ends: Vec<u64> = (0..nodes.len()).map(|_| 500 + self.rng.below(2_500)).collect();
-        self.rng.shuffle(&mut ends);
-        let mut after = 0;
-        nodes
-            .into_iter()
-            .zip(ends)
-            .map(|(target, end)| {
-                let strike = self.strike(after, end, Fault::Isolate { target });
-                after += self.rng.below(200);
-                strike
-            })
-            .collect()
-    }
-
-    /// A chunk's opening comes so late that the chunk is fenced before.
-    fn late_open(&mut self) -> Vec<Strike> {
-        let (cue, target, other) = match self.rng.below(3) {
-            0 => (Cue::Open, Target::Cued, Target::Member(1 + self.rng.below(2) as usize)),
-            _ => (Cue::Grant, Target::Cued, Target::Primary),
-        };
-        let fault = if self.rng.chance(1, 2) {
-            Fault::Stall { target, other }
-        } else {
-            Fault::Zombie { target, other, after_ms: self.rng.below(100) }
-        };
-        let for_ms = self.shape.client.append_timeout_ms / 2 + self.rng.below(2_500);
-        vec![Strike {
-            cue: Some(Moment { what: cue, at: None, after_us: 0 }),
-            ..self.strike(0, for_ms, fault)
-        }]
-    }
-
-    /// A chunk's opening comes again: at once, after a fence or a seal, or after its server was started again.
-    fn replay(&mut self) -> Vec<Strike> {
-        let (records, linger_ms) = (self.rng.below(9) as usize, self.rng.below(2_000));
-        let back = if self.rng.chance(1, 2) { 0 } else { self.rng.below(3) as usize };
-        if self.rng.chance(1, 2) {
-            let cue = self.moment(&[Cue::Fence, Cue::Vote, Cue::Seal, Cue::Data, Cue::Complete]);
-            let fault = Fault::Replay { target: Target::Cued, back, records, linger_ms };
-            return vec![Strike { cue, ..self.strike(0, 1, fault) }];
-        }
-        let down = 10 + self.rng.below(100);
-        match self.rng.below(3) {
-            0 => {
-                let target = self.holder();
-                vec![self.strike(0, 1, Fault::Replay { target, back, records, linger_ms })]
-            }
-            1 => {
-                let target = self.holder();
-                let again = Fault::Replay { target: target.clone(), back, records, linger_ms };
-                let registered = self.shape.chunkserver.reconnect_ms * 2 + self.rng.below(500);
-                vec![self.strike(0, down, Fault::Kill { target }), self.strike(down + registered, 1, again)]
-            }
-            _ => {
-                // Nobody is left who would have the chunks that were being written fenced.
-                let all = Fault::Outage { rack: None, power: !self.shape.is_relaxed() };
-                let written = Moment { what: Cue::Data, at: None, after_us: self.rng.below(400) };
-                let mut strikes = vec![Strike { cue: Some(written), ..self.strike(0, down, all) }];
-                for server in 0..self.shape.servers.len() {
-                    let again = Fault::Replay { target: Target::Cued, back: 0, records, linger_ms };
-                    let after_us = self.rng.below(20_000);
-                    let back = Moment { what: Cue::Registered, at: Some(server), after_us };
-                    strikes.push(Strike { cue: Some(back), ..self.strike(down, 1, again) });
-                }
-                strikes
-            }
-        }
-    }
-
-    /// The master's power goes while a change is on its way into the log.
-    fn master_power(&mut self) -> Vec<Strike> {
-        let cue = self.moment(&[Cue::Change]);
-        let down = 10 + self.rng.below(300);
-        vec![Strike { cue, ..self.strike(0, down, Fault::PowerCut { target: Target::Master }) }]
-    }
-
-    /// A process dies when it has just made a name, or soon after, and its machine loses power when it is back: what the
-    /// first one left to the page cache is gone.
-    fn two_crashes(&mut self) -> Vec<Strike> {
-        if self.shape.is_relaxed() {
-            return Vec::new();
-        }
-        let place = self.rng.below(self.shape.servers.len() as u64) as usize;
-        let target = Target::Server(place);
-        let operation = 1 + self.rng.below(3);
-        let dies = Fault::CrashPoint { target: target.clone(), operation, power: false, naming: true };
-        let again = Moment { what: Cue::Registered, at: Some(place), after_us: self.rng.below(20_000) };
-        let (down, later) = (10 + self.rng.below(50), 10 + self.rng.below(100));
-        let lasts = down + self.rng.below(300);
-        vec![
-            self.strike(0, lasts, dies),
-            Strike { cue: Some(again), ..self.strike(down, later, Fault::PowerCut { target }) },
-        ]
-    }
-
-    /// A journal rots and is then read.
-    fn journal_rot(&mut self) -> Vec<Strike> {
-        let Some(target) = self.victim.cloned() else { return Vec::new() };
-        let flip = Fault::Flip { target: target.clone(), bits: 1, youngest: false, journals: true };
-        let down = 10 + self.rng.below(100);
-        vec![self.strike(0, 1, flip), self.strike(1, down, Fault::Kill { target })]
-    }
-
-    /// A server comes back when its chunks have been copied: there are too many replicas then, and after a while the master
-    /// orders some of them to be dropped. Such orders are carried out late, or hang on their way into the log while another
-    /// server loses what it has.
-    fn returns(&mut self) -> Vec<Strike> {
-        let away = Fault::Kill { target: self.server() };
-        let patience = self.shape.master.dead_after_ms;
-        let gone = patience + self.shape.master.repair_delay_ms + 200 + self.rng.below(3_000);
-        let mut strikes = vec![self.strike(0, gone, away)];
-        if self.rng.chance(1, 2) {
-            let cue = self.moment(&[Cue::Drop]);
-            let lasts = self.shape.master.block_report_ms + patience + 500 + self.rng.below(3_000);
-            let hangs = Fault::StuckSync { target: Target::Cued };
-            strikes.push(Strike { cue, ..self.strike(gone + patience, lasts, hangs) });
-        } else if let Some(victim) = self.victim {
-            let (at, lasts) = (gone + patience + self.rng.below(300), 1_500 + self.rng.below(2_500));
-            strikes.push(self.strike(at, lasts, Fault::StuckSync { target: Target::Master }));
-            let (volume, after) = (self.rng.below(4) as u16, 300 + self.rng.below(lasts - 800));
-            let wipe = Fault::Wipe { target: victim.clone(), volume };
-            let down = 10 + self.rng.below(50);
-            strikes.push(self.strike(at + after, down, wipe));
-        }
-        strikes
-    }
-
-    /// Of three members one hears nothing, one has its disks replaced, and one is cut off: the two that are left know
-    /// nothing of what was committed.
-    fn blank_member(&mut self) -> Vec<Strike> {
-        let Some(Target::Server(at)) = self.victim.cloned() else { return Vec::new() };
-        let lasts = 1_000 + self.rng.below(4_000);
-        let away = if self.rng.chance(1, 2) { Target::Primary } else { Target::Member(1) };
-        let deaf = Fault::Stall { target: Target::Member(1), other: Target::Member(2) };
-        let opened = Moment { what: Cue::Grant, at: None, after_us: 0 };
-        let written = || Some(Moment { what: Cue::Data, at: Some(at), after_us: 5_000 });
-        let wipe = Fault::Wipe { target: Target::Server(at), volume: self.rng.below(4) as u16 };
-        let down = 10 + self.rng.below(100);
-        vec![
-            Strike { cue: Some(opened), ..self.strike(0, lasts, deaf) },
-            Strike { cue: written(), ..self.strike(0, lasts, Fault::Isolate { target: away }) },
-            Strike { cue: written(), ..self.strike(0, down, wipe) },
-        ]
-    }
-
-    /// A server that is told to fence can't sync what it has.
-    fn failed_fence(&mut self) -> Vec<Strike> {
-        // Under relaxed durability a failed sync is a loss.
-        if self.shape.is_relaxed() {
-            return Vec::new();
-        }
-        let errors = Fault::DiskErrors {
-            target: Target::Cued,
-            read_per_million: 0,
-            write_per_million: 0,
-            sync_per_million: 200_000 + self.rng.below(1_000_000).min(800_000) as u32,
-        };
-        // Bytes that were written and not yet synced are synced at once.
-        let after_us = if self.rng.chance(1, 2) { 0 } else { self.rng.below(100) };
-        let cue = Some(Moment { what: Cue::Fence, at: None, after_us });
-        let lasts = 5 + self.rng.below(100);
-        vec![Strike { cue, ..self.strike(0, lasts, errors) }]
-    }
-
-    /// A server starts, or goes on, while some of what it reads can't be read; a moment later all of it can.
-    fn passing_reads(&mut self) -> Vec<Strike> {
-        let target = self.server();
-        if self.rng.chance(1, 3) {
-            let read_per_million = 50_000 + self.rng.below(300_000) as u32;
-            let errors =
-                Fault::DiskErrors { target, read_per_million, write_per_million: 0, sync_per_million: 0 };
-            let lasts = 20 + self.rng.below(500);
-            return vec![self.strike(0, lasts, errors)];
-        }
-        let errors = Fault::DiskErrors {
-            target: target.clone(),
-            read_per_million: 2_000 + self.rng.below(40_000) as u32,
-            write_per_million: 0,
-            sync_per_million: 0,
-        };
-        let down = 10 + self.rng.below(50);
-        let lasts = down + 20 + self.rng.below(300) * u64::from(self.shape.disk_slow_factor).min(4);
-        vec![self.strike(0, lasts, errors), self.strike(1, down, Fault::Kill { target })]
     }
 }

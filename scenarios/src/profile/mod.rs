@@ -1,6 +1,7 @@
 //! Kinds of storms: which faults are drawn, and how often.
 
 mod kind;
+mod sequence;
 
 use std::fmt;
 use std::str::FromStr;
