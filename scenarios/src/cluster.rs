@@ -349,6 +349,11 @@ pub fn is_chunk_file(path: &str) -> bool {
     chunk_of(path).is_some()
 }
 
+/// Whether a path on a volume is a journal.
+pub(crate) fn is_journal(path: &str) -> bool {
+    path.starts_with("journal-")
+}
+
 /// The chunk whose bytes are at `path` on a volume.
 pub fn chunk_of(path: &str) -> Option<ChunkId> {
     let name = path.strip_prefix("chunks/")?.rsplit('/').next()?;

@@ -13,7 +13,6 @@ use bytes::Bytes;
 use super::Chunkserver;
 use super::flush::Kept;
 use super::job::{Event, Job, Phase, data_of};
-use super::journal::{Record, Waiter};
 use super::names;
 use super::pull::{Pull, read_step};
 use super::script::Script;
@@ -101,7 +100,9 @@ impl Chunkserver {
                 Phase::Preparing => self.pull_copy(job),
                 Phase::Syncing => self.next_read_back(job, 0),
                 Phase::Logging => self.copy_is_whole(job),
-                Phase::Clearing => Some(self.forget_replaced(job)),
+                // Earlier, a crash would bring back a damaged replica as a sound one; later, the note of damage would condemn
+                // the new one. A note may be there even if no replica is: a sealed one's drop does not wait for the journal.
+                Phase::Clearing => Some(self.forget_first(job)),
                 Phase::Cleaning => None,
                 _ => self.finish_copy(&job),
             },
@@ -213,15 +214,6 @@ impl Chunkserver {
         }
         job.phase = Phase::Clearing;
         self.copy_script(job, None)
-    }
-
-    /// Earlier, a crash would bring back a damaged replica as a sound one; later, the note of damage would condemn the new
-    /// one. A note may be there even if no replica is: a drop does not wait for the journal.
-    fn forget_replaced(&mut self, mut job: Job) -> Job {
-        job.phase = Phase::Forgetting;
-        let (chunk, waiter) = (job.chunk, Waiter::Job { chunk: job.chunk, job: job.id });
-        self.log(job.volume, alloc::vec![Record::Forget { chunk }], waiter, true);
-        job
     }
 
     fn name_copy(&mut self, mut job: Job) -> Option<Job> {

@@ -104,10 +104,7 @@ impl Chunkserver {
                 let late = self.setup.defects.has(Defect::DropBeforeForgotten);
                 if self.replicas.get(&chunk).is_some_and(|replica| replica.unsealed.is_some()) && !late {
                     // A promise that came back without its file would be taken for damage.
-                    job.phase = Phase::Forgetting;
-                    let waiter = Waiter::Job { chunk, job: job.id };
-                    self.log(job.volume, alloc::vec![Record::Forget { chunk }], waiter, true);
-                    return Some(job);
+                    return Some(self.forget_first(job));
                 }
                 job.phase = Phase::Finishing;
                 None
@@ -135,6 +132,14 @@ impl Chunkserver {
                 self.drop_done(&job, false)
             }
         }
+    }
+
+    /// The job goes on when the journal has durably forgotten its chunk.
+    pub(super) fn forget_first(&mut self, mut job: Job) -> Job {
+        job.phase = Phase::Forgetting;
+        let (chunk, waiter) = (job.chunk, Waiter::Job { chunk: job.chunk, job: job.id });
+        self.log(job.volume, alloc::vec![Record::Forget { chunk }], waiter, true);
+        job
     }
 
     /// Durably, in its own time.

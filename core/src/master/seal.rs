@@ -53,6 +53,14 @@ pub(super) struct SealTask {
     pub(super) wake: Time,
 }
 
+impl SealTask {
+    /// Whatever a server was asked, it is asked again.
+    fn forget_asked(&mut self, server: ServerId) {
+        let members = &self.grant.members;
+        self.asked.retain(|&i, _| members[i % members.len()].server != server);
+    }
+}
+
 impl Master {
     #[expect(clippy::too_many_arguments, reason = "the request's fields")]
     pub(super) fn on_seal_chunk(
@@ -122,11 +130,10 @@ impl Master {
     pub(super) fn fence_again(&mut self, now: Time, server: ServerId, fx: &mut Fx) {
         for chunk in self.seals_of(server) {
             if let Some(task) = self.seals.get_mut(&chunk) {
-                let members = &task.grant.members;
-                task.asked.retain(|&i, _| members[i % members.len()].server != server);
+                task.forget_asked(server);
                 let Some(now) = self.servers.by_id(server) else { continue };
                 // What did not count may have been for a while only: a failed volume, a disk that was not mounted.
-                for (vote, member) in task.votes.iter_mut().zip(members) {
+                for (vote, member) in task.votes.iter_mut().zip(&task.grant.members) {
                     let stands = now.stands(member, task.grant.durability);
                     if member.server == server && !(stands && matches!(vote, Some(Ballot::Prefix { .. }))) {
                         reached!("seal.asked_anew");
@@ -161,9 +168,8 @@ impl Master {
         let stands = any || member.is_none() || granted.stands(task.grant.durability, incarnation);
         if stands && vote == Vote::OtherIncarnation && task.votes[i] == Some(ABSENT) {
             // It voted for a chunk that it had not, registered anew, and has forgotten the vote with its journal.
-            let members = task.grant.members.len();
             task.votes[i] = None;
-            task.asked.retain(|&asked, _| asked % members != i);
+            task.forget_asked(server);
             return self.advance_seal(now, chunk, fx);
         }
         let ballot = match vote {

@@ -57,6 +57,12 @@ struct Doubt {
     witness: Option<u64>,
 }
 
+impl Doubt {
+    fn since(now: Time) -> Doubt {
+        Doubt { heard: now, witness: None }
+    }
+}
+
 impl Server {
     /// Whether messages reach it now.
     pub(super) fn is_usable(&self) -> bool {
@@ -122,7 +128,7 @@ impl Servers {
 
     fn doubt(&mut self, now: Time, server: ServerId) {
         if let Some(entry) = self.map.get_mut(&server) {
-            entry.doubted = Some(Doubt { heard: now, witness: None });
+            entry.doubted = Some(Doubt::since(now));
         }
     }
 
@@ -208,7 +214,7 @@ impl Servers {
         for (id, other) in &mut self.map {
             if *id != asked.server && other.live && other.address == asked.address {
                 reached!("servers.replaced_while_live");
-                other.doubted = Some(Doubt { heard: now, witness: None });
+                other.doubted = Some(Doubt::since(now));
             }
         }
     }

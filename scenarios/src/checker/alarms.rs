@@ -7,7 +7,7 @@ use cairn_core::id::{ChunkId, ChunkUuid};
 use cairn_core::message::ReplicaState;
 use runtime_sim::{Damage, DamageKind};
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, is_journal};
 use crate::violation::Violations;
 
 const NAME: &str = "alarms";
@@ -58,7 +58,7 @@ pub fn watch(cluster: &Cluster, violations: &Violations) {
 
 /// Whether anything was done to a node's disks that may have harmed a journal.
 fn journal_has_cause(cluster: &Cluster, node: &str) -> bool {
-    let harms = |d: &Damage| d.node == node && (d.path.starts_with("journal-") || spreads(d.kind));
+    let harms = |d: &Damage| d.node == node && (is_journal(&d.path) || spreads(d.kind));
     cluster.disk_errors().contains(node) || cluster.world.damage_injected().iter().any(harms)
 }
 

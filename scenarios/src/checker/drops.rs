@@ -9,7 +9,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use cairn_core::id::{ChunkId, ProcessId, VolumeId};
 use cairn_core::message::{FromServer, Message, ToServer};
 use cairn_core::time::Time;
-
 use runtime_sim::{Damage, DamageKind};
 
 use crate::cluster::{Cluster, chunk_path};

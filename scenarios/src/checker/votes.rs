@@ -12,7 +12,7 @@ use cairn_core::message::{
 use cairn_core::time::{Span, Time};
 use runtime_sim::{Damage, DamageKind};
 
-use crate::cluster::{Cluster, chunk_path};
+use crate::cluster::{Cluster, chunk_path, is_journal};
 use crate::violation::Violations;
 
 const NAME: &str = "votes";
@@ -55,7 +55,7 @@ impl Memory {
     /// at each start, so that only what struck the last two processes counts.
     fn lost_journal(&self, cluster: &Cluster, server: &str) -> bool {
         let since = self.starts.get(server).map_or(Time::ZERO, |start| start.1);
-        let misled = |d: &Damage| d.kind != DamageKind::BitFlip && d.path.starts_with("journal-");
+        let misled = |d: &Damage| d.kind != DamageKind::BitFlip && is_journal(&d.path);
         let harmed = |d: &Damage| d.node == server && d.at >= since && misled(d);
         cluster.journal_torn_at(server).is_some_and(|at| at >= since)
             || cluster.world.damage_injected().iter().any(harmed)

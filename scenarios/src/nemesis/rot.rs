@@ -3,14 +3,10 @@
 use cairn_core::log::{FileHeader, HEADER_BYTES, Scan};
 
 use super::{Fault, Undo};
-use crate::cluster::{Cluster, MASTER, is_chunk_file};
+use crate::cluster::{Cluster, MASTER, is_chunk_file, is_journal};
 
 /// What a sidecar's name ends with beyond its chunk's.
 const SIDECAR: &str = ".meta";
-
-fn is_journal(path: &str) -> bool {
-    path.starts_with("journal-")
-}
 
 /// Whether damage can't be told from a write that a crash tore: the documented limit.
 fn seems_torn(journal: &[u8]) -> bool {

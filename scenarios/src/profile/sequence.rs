@@ -202,19 +202,18 @@ impl Draw<'_> {
     /// A server starts, or goes on, while some of what it reads can't be read; a moment later all of it can.
     pub(super) fn passing_reads(&mut self) -> Vec<Strike> {
         let target = self.server();
-        if self.rng.chance(1, 3) {
-            let read_per_million = 50_000 + self.rng.below(300_000) as u32;
-            let errors =
-                Fault::DiskErrors { target, read_per_million, write_per_million: 0, sync_per_million: 0 };
-            let lasts = 20 + self.rng.below(500);
-            return vec![self.strike(0, lasts, errors)];
-        }
-        let errors = Fault::DiskErrors {
+        let errors = |read_per_million| Fault::DiskErrors {
             target: target.clone(),
-            read_per_million: 2_000 + self.rng.below(40_000) as u32,
+            read_per_million,
             write_per_million: 0,
             sync_per_million: 0,
         };
+        if self.rng.chance(1, 3) {
+            let errors = errors(50_000 + self.rng.below(300_000) as u32);
+            let lasts = 20 + self.rng.below(500);
+            return vec![self.strike(0, lasts, errors)];
+        }
+        let errors = errors(2_000 + self.rng.below(40_000) as u32);
         let down = 10 + self.rng.below(50);
         let lasts = down + 20 + self.rng.below(300) * u64::from(self.shape.disk_slow_factor).min(4);
         vec![self.strike(0, lasts, errors), self.strike(1, down, Fault::Kill { target })]
