@@ -155,6 +155,18 @@ defects! {
     ReplacedVouches = "replaced-vouches",
     /// Any heartbeat of the old process shows that it lives, and that its successor is a copy.
     LastWordsProve = "last-words-prove",
+    /// A journal that rotted is taken for one whose last write was torn.
+    JournalRotTrusted = "journal-rot-trusted",
+    /// A volume without room for a new journal is out of use.
+    FullVolumeFails = "full-volume-fails",
+    /// A journal that goes on for want of room is written from its beginning.
+    KeptJournalOverwritten = "kept-journal-overwritten",
+    /// A group of the operation log that found no space counts as written.
+    FullLogAcks = "full-log-acks",
+    /// What was restored stays in the trash, too.
+    RestoreLeavesEntry = "restore-leaves-entry",
+    /// A replica is cut to the sealed length before it is durably sealed.
+    SealTruncatesFirst = "seal-truncates-first",
     /// The journal forgets an unsealed replica after its file has gone.
     DropBeforeForgotten = "drop-before-forgotten",
     /// Each start of the master gives the same sessions.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use cairn_core::defect::Defects;
 use cairn_core::id::{ChunkId, ChunkUuid, ClusterId};
+use cairn_core::log::{FileHeader, HEADER_BYTES, Scan};
 use cairn_core::master::Master;
 use cairn_core::message::{Grant, Identity, MasterReply, Message};
 use cairn_core::time::{Span, Time};
@@ -347,6 +348,14 @@ pub fn chunk_path(cluster: ClusterId, chunk: ChunkId) -> String {
 /// Whether a path on a volume is a chunk's bytes in their place, neither sidecar nor staged nor in quarantine.
 pub fn is_chunk_file(path: &str) -> bool {
     chunk_of(path).is_some()
+}
+
+/// Whether damage in a journal can't be told from a write that a crash tore: the documented limit.
+pub(crate) fn seems_torn(journal: &[u8]) -> bool {
+    let Ok(header) = FileHeader::decode(journal) else { return false };
+    let mut scan = Scan::new(header.first_index);
+    scan.feed(journal.get(HEADER_BYTES as usize..).unwrap_or_default());
+    scan.finish().is_ok()
 }
 
 /// Whether a path on a volume is a journal.

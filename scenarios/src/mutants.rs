@@ -55,19 +55,25 @@ pub fn profile(defect: Defect) -> Profile {
         | Defect::OutcomesLostAtReplay
         | Defect::SidecarNotSynced
         | Defect::SidecarNameNotSynced
-        | Defect::SkipDirSync => Profile::Power,
+        | Defect::SkipDirSync
+        | Defect::SealTruncatesFirst => Profile::Power,
         Defect::NoTombstone
         | Defect::AckDuplicateEarly
         | Defect::ResumeAfterRestart
-        | Defect::RefusalsForgotten => Profile::Late,
+        | Defect::RefusalsForgotten
+        | Defect::LastWordsProve => Profile::Late,
         Defect::NoReadVerify
         | Defect::LastBlockUnchecked
         | Defect::ScrubBlind
         | Defect::CopyUnverified
         | Defect::TruncateDamage
         | Defect::NoReportVersionCheck
-        | Defect::DamagedVotes => Profile::Flips,
-        Defect::ReportBlind | Defect::DropUnchecked | Defect::OrderedDropCounts => Profile::Operators,
+        | Defect::DamagedVotes
+        | Defect::JournalRotTrusted => Profile::Flips,
+        Defect::ReportBlind | Defect::DropUnchecked | Defect::OrderedDropCounts | Defect::ReplacedVouches => {
+            Profile::Operators
+        }
+        Defect::ChangeUnnoticed => Profile::Disk,
         Defect::RenameKeepsSource
         | Defect::ReadOffByOne
         | Defect::EarlyVisible
@@ -77,7 +83,8 @@ pub fn profile(defect: Defect) -> Profile {
         | Defect::LeakChunks
         | Defect::SearchUnchecked
         | Defect::StickyIgnored
-        | Defect::RacksIgnored => Profile::Calm,
+        | Defect::RacksIgnored
+        | Defect::RestoreLeavesEntry => Profile::Calm,
         _ => Profile::All,
     }
 }

@@ -11,9 +11,9 @@ use serde::Serialize;
 
 use crate::checker::progress::{self, Progress};
 use crate::checker::{
-    ack_durability, alarms, bounds, claims, commits, convergence, drops, halts, identical, linearizability,
-    log_agreement, namespace, one_primary, permissions, placement, primaries, quarantine, sessions, versions,
-    votes,
+    ack_durability, alarms, bounds, claims, commits, convergence, drops, halts, identical, journals,
+    linearizability, log_agreement, namespace, one_primary, permissions, placement, primaries, quarantine,
+    sessions, trash, versions, votes,
 };
 use crate::cluster::{self, Cluster, MASTER};
 use crate::nemesis;
@@ -129,6 +129,8 @@ async fn story(
     claims::watch(&cluster, &violations);
     commits::watch(&cluster, &violations);
     drops::watch(&cluster, &violations);
+    halts::watch(&cluster, &violations);
+    journals::watch(&cluster, &violations);
     log_agreement::watch(&cluster, defects, &violations);
     one_primary::watch(&cluster, &violations);
     placement::watch(&cluster, &violations);
@@ -198,10 +200,15 @@ async fn story(
         let stranger = cluster.start_stranger(permissions::stranger());
         let drawn = (&mut Rng::stream(plan.seed, permissions::NAME), plan.keeps_trash());
         let guarded = permissions::prepare(&cluster.clients[0], &stranger, drawn, &violations).await;
+        let kept = (plan.storage(), Span::from_ms(plan.shape.master.undelete_ms));
+        let trashed = trash::prepare(&world, &cluster.clients[0], kept, &violations).await;
         everybody_down(&cluster, plan.shape.is_relaxed()).await;
         settle(&cluster, &mut models, &violations).await;
         if let Some(guarded) = guarded {
             permissions::check(&stranger, &guarded, &violations).await;
+        }
+        if let Some(trashed) = trashed {
+            trash::check(&cluster, &cluster.clients[0], &trashed, &violations).await;
         }
         log_agreement::check(&cluster, defects, &violations);
         judgement = linearizability::check(&cluster, &shared_names, &recorder, &violations).await;

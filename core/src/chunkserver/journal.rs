@@ -140,6 +140,11 @@ impl Journal {
         self.flying.is_none() && !self.rewriting
     }
 
+    /// Whether all that was ever logged is on stable storage.
+    pub(super) fn is_durable(&self) -> bool {
+        self.flying.is_none() && self.pending.is_empty() && (self.durable_end == self.end || self.marked)
+    }
+
     pub(super) fn wants_rewrite(&self) -> bool {
         self.is_idle() && self.end > self.rewrite_at
     }

@@ -16,6 +16,7 @@ pub(crate) mod fuzz;
 mod identity;
 mod job;
 mod journal;
+mod journal_recovery;
 mod machine;
 mod metrics;
 mod names;
@@ -251,6 +252,14 @@ impl Chunkserver {
     /// How often damage was found since the start.
     pub fn damage_found(&self) -> u64 {
         self.damage_found
+    }
+
+    /// Why volumes are out of use.
+    pub fn failed_volumes(&self) -> impl Iterator<Item = &str> {
+        self.volumes.iter().filter_map(|volume| match &volume.state {
+            volume::VolumeState::Failed(why) => Some(why.as_str()),
+            _ => None,
+        })
     }
 
     /// How many journals were found damaged at the start of this process.

@@ -85,15 +85,21 @@ pub(super) fn quarantined(volume: u16, file: &str, number: u64, keep: bool) -> D
 /// Whether a path is in the quarantine and not to be kept for good.
 pub(super) fn is_purged(path: &DiskPath) -> bool {
     let name = path.name.strip_prefix("quarantine/");
-    name.and_then(parse_quarantined).is_some_and(|(_, keep)| !keep)
+    name.and_then(parse_quarantined).is_some_and(|(_, _, keep)| !keep)
 }
 
-/// The number of a name in the quarantine and whether it is kept for good.
-pub(super) fn parse_quarantined(name: &str) -> Option<(u64, bool)> {
+/// Whether a path is that of a sidecar in the quarantine.
+pub(super) fn is_quarantined_sidecar(path: &DiskPath) -> bool {
+    let name = path.name.strip_prefix("quarantine/");
+    name.and_then(parse_quarantined).is_some_and(|(name, ..)| name.ends_with(".meta"))
+}
+
+/// What a file in the quarantine was called, its number there, and whether it is kept for good.
+pub(super) fn parse_quarantined(name: &str) -> Option<(&str, u64, bool)> {
     let (name, keep) = match name.strip_suffix(".keep") {
         Some(name) => (name, true),
         None => (name, false),
     };
-    let (_, number) = name.rsplit_once('.')?;
-    Some((number.parse().ok()?, keep))
+    let (name, number) = name.rsplit_once('.')?;
+    Some((name, number.parse().ok()?, keep))
 }

@@ -19,11 +19,13 @@ use crate::id::ChunkId;
 use crate::machine::Level;
 use crate::message::{DropReason, FromServer, ToServer};
 use crate::reached;
-use crate::time::Time;
+use crate::time::{Span, Time};
 
 /// Files purged in one step. No fewer than one order of the master can bring: what is dropped must not come faster than it
 /// goes, or the quarantine takes the space that was to be freed.
 const PURGE_BATCH: usize = 512;
+/// A sidecar that is still needed is looked at again after so long.
+const PURGE_AGAIN: Span = Span::from_ms(1_000);
 
 impl Chunkserver {
     /// The steps that move a chunk's files on `volume` into the quarantine.
@@ -162,7 +164,11 @@ impl Chunkserver {
             due.push(path);
         }
         for path in due {
-            if self.volume(path.volume).is_ready() {
+            let volume = self.volume(path.volume);
+            // Until the journal has durably forgotten the chunk, its sidecar shows that there is nothing to forget.
+            if names::is_quarantined_sidecar(&path) && !volume.journal.is_durable() {
+                self.purges.push_back((now + PURGE_AGAIN, path));
+            } else if volume.is_ready() {
                 reached!("quarantine.purged");
                 self.out.disk(DiskRequest::Remove(path), Then::Nothing);
             }

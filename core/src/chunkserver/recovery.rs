@@ -8,13 +8,13 @@
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
-use alloc::string::{String, ToString};
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::Chunkserver;
 use super::identity::Identity;
 use super::job::data_of;
-use super::journal::{self, Record, Replay};
+use super::journal::{self, Replay};
 use super::names;
 use super::out::Then;
 use super::script::Script;
@@ -23,7 +23,7 @@ use super::volume::VolumeState;
 use crate::defect::Defect;
 use crate::disk::{DiskError, DiskOk, DiskPath, DiskRequest, DiskResult, Entry};
 use crate::id::{ChunkId, ServerId, VolumeId};
-use crate::log::{FileHeader, HEADER_BYTES, LogKind, Scan};
+use crate::log::{HEADER_BYTES, Scan};
 use crate::machine::Level;
 use crate::payload::MAX_PAYLOAD;
 use crate::reached;
@@ -33,7 +33,7 @@ const WIDTH: usize = 16;
 
 /// Where a volume's recovery is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-enum Phase {
+pub(super) enum Phase {
     #[default]
     Identity,
     /// No identity: whether there are chunks all the same.
@@ -49,6 +49,10 @@ enum Phase {
     Sidecars,
     Journal,
     Tails,
+    /// The new journal takes over.
+    Installing,
+    /// There was no room for it: the old one is written again in its place.
+    Rewriting,
     Repairs,
     Space,
 }
@@ -65,7 +69,7 @@ pub(super) struct Found {
 /// One volume's recovery.
 #[derive(Clone, Debug, Default, Hash)]
 pub(super) struct Recovery {
-    phase: Phase,
+    pub(super) phase: Phase,
     identity: Option<Identity>,
     pub(super) script: Script,
     under_way: u32,
@@ -73,13 +77,19 @@ pub(super) struct Recovery {
     pub(super) files: BTreeMap<ChunkId, Found>,
     pub(super) dirs: BTreeSet<u8>,
     /// Highest journal and the others.
-    journal: Option<u64>,
-    stale_journals: Vec<u64>,
-    scan: Option<Scan>,
-    journal_at: u64,
-    /// End and next index of a sound journal.
-    journal_end: Option<(u64, u64)>,
+    pub(super) journal: Option<u64>,
+    pub(super) stale_journals: Vec<u64>,
+    pub(super) scan: Option<Scan>,
+    pub(super) journal_at: u64,
+    /// Number, end and next index of the journal that was read, if it is sound.
+    pub(super) sound: Option<(u64, u64, u64)>,
+    /// End and next index of the journal that is to go on.
+    pub(super) journal_end: Option<(u64, u64)>,
     pub(super) replay: Replay,
+    /// Chunks whose sealed replicas were moved to the quarantine not long ago.
+    pub(super) dropped: BTreeSet<ChunkId>,
+    /// Those of them of which the journal that goes on still tells.
+    pub(super) forgotten: Vec<ChunkId>,
     /// The journal was damaged: what it does not know of may have been promised all the same.
     pub(super) distrusted: bool,
     pub(super) tail: Option<super::tail::Tail>,
@@ -87,17 +97,6 @@ pub(super) struct Recovery {
     pub(super) unverified: BTreeSet<ChunkId>,
     /// Replicas whose promise is not kept, and why.
     pub(super) broken: BTreeMap<ChunkId, String>,
-}
-
-impl Recovery {
-    /// Has a journal of `records` take over from the one that was read.
-    fn new_journal(&mut self, index: u16, owner: VolumeId, first_index: u64, records: &[Record]) {
-        let number = self.journal.unwrap_or(0) + 1;
-        let (pieces, end, next) = journal::whole_file(owner.0, first_index, records);
-        self.script.append(journal::install(index, number, pieces));
-        self.stale_journals.extend(self.journal.replace(number));
-        self.journal_end = Some((end, next));
-    }
 }
 
 impl Chunkserver {
@@ -110,7 +109,7 @@ impl Chunkserver {
         }
     }
 
-    fn recovery_disk(&mut self, volume: u16, tag: u64, request: DiskRequest) {
+    pub(super) fn recovery_disk(&mut self, volume: u16, tag: u64, request: DiskRequest) {
         self.out.disk(request, Then::Recovery { volume, tag });
     }
 
@@ -159,10 +158,18 @@ impl Chunkserver {
                 r.phase = Phase::Waiting;
             }
             Phase::Waiting => {}
-            Phase::Formatting | Phase::Repairs => {
-                r.script.check(&result)?;
-                self.recovery_script(index, r);
-            }
+            Phase::Formatting | Phase::Installing | Phase::Repairs => match r.script.check(&result) {
+                Err(DiskError::NoSpace)
+                    if r.may_keep_journal() && !self.setup.defects.has(Defect::FullVolumeFails) =>
+                {
+                    self.keep_journal(index, r);
+                }
+                checked => {
+                    checked?;
+                    self.recovery_script(index, r);
+                }
+            },
+            Phase::Rewriting => self.rewrite_in_place(index, r, result)?,
             Phase::Root => {
                 let mut numbers: Vec<u64> =
                     entries_or_none(result)?.iter().filter_map(|e| names::parse_journal(&e.name)).collect();
@@ -182,7 +189,7 @@ impl Chunkserver {
                 self.recovery_disk(index, 0, DiskRequest::List(DiskPath::new(index, "quarantine")));
             }
             Phase::Quarantine => {
-                self.on_quarantine_list(index, &entries_or_none(result)?);
+                self.on_quarantine_list(index, r, &entries_or_none(result)?);
                 r.phase = Phase::Chunks;
                 self.recovery_disk(index, 0, DiskRequest::List(DiskPath::new(index, "chunks")));
             }
@@ -313,14 +320,15 @@ impl Chunkserver {
         self.recovery_script(index, r);
     }
 
-    /// Formatting and repairs: the next step, or what follows.
-    fn recovery_script(&mut self, index: u16, r: &mut Recovery) {
+    /// A script's next step, or what follows.
+    pub(super) fn recovery_script(&mut self, index: u16, r: &mut Recovery) {
         match r.script.next() {
             Some(request) => {
                 self.schedule_purge(&request);
                 self.recovery_disk(index, 0, request);
             }
             None if r.phase == Phase::Formatting => self.read_root(index, r),
+            None if r.phase == Phase::Installing => self.repair(index, r),
             None => {
                 r.phase = Phase::Space;
                 self.recovery_disk(index, 0, DiskRequest::Space { volume: index });
@@ -328,10 +336,16 @@ impl Chunkserver {
         }
     }
 
-    fn on_quarantine_list(&mut self, index: u16, entries: &[Entry]) {
+    fn on_quarantine_list(&mut self, index: u16, r: &mut Recovery, entries: &[Entry]) {
         let due = self.purge_due();
+        let cluster = self.volume(index).identity.cluster;
         for entry in entries {
-            let Some((number, keep)) = names::parse_quarantined(&entry.name) else { continue };
+            let Some((name, number, keep)) = names::parse_quarantined(&entry.name) else { continue };
+            if let Some((owner, chunk, true)) = names::parse(name)
+                && owner == cluster
+            {
+                r.dropped.insert(chunk);
+            }
             let volume = self.volume_mut(index);
             volume.quarantine_number = volume.quarantine_number.max(number + 1);
             if !keep {
@@ -424,105 +438,14 @@ impl Chunkserver {
         }
     }
 
-    fn read_journal(&mut self, index: u16, r: &Recovery) {
-        let path = names::journal(index, r.journal.unwrap_or(0));
-        let request = DiskRequest::Read { path, offset: r.journal_at, length: MAX_PAYLOAD };
-        self.recovery_disk(index, 0, request);
-    }
-
-    fn on_journal_read(&mut self, index: u16, r: &mut Recovery, result: DiskResult) -> Result<(), DiskError> {
-        let payload = match data_of(result) {
-            Ok(payload) => payload,
-            Err(error @ DiskError::ReadOnly(_)) => return Err(error),
-            Err(error) => {
-                self.journal_damaged(index, r, &error.to_string());
-                return Ok(());
-            }
-        };
-        let mut bytes = &payload.bytes[..];
-        if r.journal_at == 0 {
-            let owner = self.volume(index).identity.volume.0;
-            match FileHeader::decode(bytes) {
-                Ok(h) if h.kind == LogKind::Journal && h.owner == owner => {
-                    r.scan = Some(Scan::new(h.first_index));
-                    bytes = &bytes[HEADER_BYTES as usize..];
-                }
-                Ok(_) => {
-                    self.journal_damaged(index, r, "it belongs to another volume");
-                    return Ok(());
-                }
-                Err(error) => {
-                    self.journal_damaged(index, r, &error.to_string());
-                    return Ok(());
-                }
-            }
-        }
-        r.journal_at += payload.len();
-        let Some(scan) = r.scan.as_mut() else { return Ok(()) };
-        scan.feed(bytes);
-        let last = payload.len() < u64::from(MAX_PAYLOAD);
-        let verdict = last.then(|| scan.finish());
-        let mut malformed = false;
-        while let Some((_, _, payload)) = scan.next_record() {
-            match Record::decode(&payload) {
-                Ok(record) => r.replay.apply(record),
-                Err(_) => malformed = true,
-            }
-        }
-        match verdict {
-            _ if malformed => {
-                self.journal_damaged(index, r, "it has a record that this release does not know")
-            }
-            None => self.read_journal(index, r),
-            Some(Err(damage)) => self.journal_damaged(index, r, &damage.to_string()),
-            Some(Ok(end)) => {
-                if end.torn > 0 {
-                    reached!("recovery.torn_journal");
-                }
-                // What was read may be in the page cache only, marked as clean by a sync that failed: another sync of
-                // the same file would promise nothing. A new file is written for good.
-                let records = r.replay.records();
-                r.new_journal(index, self.volume(index).identity.volume, end.next_index, &records);
-                r.phase = Phase::Tails;
-                self.next_tail(index, r);
-            }
-        }
-        Ok(())
-    }
-
-    /// What was promised below the damage is not known any more, so every promise of the volume is void: it becomes
-    /// another volume (rule 2), its unsealed replicas are damaged. Sealed ones have their sidecars.
-    fn journal_damaged(&mut self, index: u16, r: &mut Recovery, why: &str) {
-        reached!("recovery.damaged_journal");
-        self.damaged_journals += 1;
-        r.distrusted = true;
-        let old = self.volume(index).identity;
-        let identity = Identity { volume: VolumeId(self.rng.u64() | 1), ..old };
-        let text = format!(
-            "volume {index}: its journal is damaged ({why}); it goes on as {}, its unsealed replicas are damaged",
-            identity.volume
-        );
-        self.out.note(Level::Alarm, text);
-        for chunk in r.replay.replicas.keys() {
-            r.broken.insert(*chunk, "the journal is damaged".into());
-        }
-        let mut records = Vec::new();
-        for (chunk, replayed) in &r.replay.replicas {
-            let (grant, position, writer) = (replayed.grant.clone(), replayed.position, replayed.writer);
-            let version = grant.version;
-            records.push(Record::Opened { grant, position, writer });
-            records.push(Record::Damaged { chunk: *chunk, version });
-        }
-        // The identity first: the old journal's promises must never be read under the new journal's silence.
-        r.script.append(identity.write(index));
-        r.new_journal(index, identity.volume, 1, &records);
-        self.volume_mut(index).identity = identity;
-        r.phase = Phase::Tails;
-        self.next_tail(index, r);
-    }
-
-    /// Everything is read: mends what a crash left behind, and makes durable what was only in the page cache.
+    /// Everything is read: the new journal comes first.
     pub(super) fn start_repairs(&mut self, index: u16, r: &mut Recovery) {
+        r.phase = Phase::Installing;
+        self.recovery_script(index, r);
+    }
+
+    /// Mends what a crash left behind, and makes durable what was only in the page cache.
+    fn repair(&mut self, index: u16, r: &mut Recovery) {
         r.phase = Phase::Repairs;
         for number in core::mem::take(&mut r.stale_journals) {
             reached!("recovery.stale_journal");
@@ -548,6 +471,9 @@ impl Chunkserver {
         volume.journal = journal::Journal::new(r.journal.unwrap_or(1), end, next, journal_bytes);
         volume.dirs = core::mem::take(&mut r.dirs);
         volume.state = VolumeState::Ready;
+        for chunk in core::mem::take(&mut r.forgotten) {
+            self.forget_in_journal(index, chunk);
+        }
         self.install_recovered(index, r);
         self.start_scrubbing(index);
         self.check_recovered();

@@ -181,6 +181,10 @@ impl Chunkserver {
         let sidecar = Sidecar { cluster, sealed, blocks, unsynced };
         let new = names::staged_meta(volume, cluster, chunk);
         let data = alloc::vec![Bytes::from(sidecar.encode())];
+        if self.setup.defects.has(Defect::SealTruncatesFirst) {
+            let path = names::data(volume, cluster, chunk);
+            job.script.step(DiskRequest::Truncate { path, length: sealed.length });
+        }
         job.script.attempt(DiskRequest::Remove(new.clone()));
         job.script.step(DiskRequest::Write { path: new.clone(), offset: 0, data, create: true });
         if !job.lazy && !self.setup.defects.has(Defect::SidecarNotSynced) {

@@ -81,7 +81,7 @@ impl Machine for Master {
         let ready = self.is_ready();
         let dead_after = ms(self.config.dead_after_ms);
         [
-            self.log.next_wake().map(|at| (at, "mark the log")),
+            self.log.next_wake().map(|at| (at, "the log")),
             self.seals.values().map(|task| task.wake).min().map(|at| (at, "seal")),
             self.servers.next_death(dead_after).map(|at| (at, "server silent")),
             ready.then_some((self.next_tick, "background")),
@@ -112,6 +112,9 @@ impl Master {
         if self.is_ready() && now >= self.next_tick {
             self.next_tick = now + self.tick();
             self.admit_contenders(now, fx);
+            if self.log.is_blocked() {
+                return;
+            }
             self.expire_uploads(now);
             if self.grace_is_over(now) {
                 self.step_repairs(now, fx);
@@ -175,6 +178,10 @@ impl Master {
     fn take_log_outcome(&mut self, now: Time, outcome: Outcome<Proposal>, fx: &mut Fx) {
         if let Some((op, request)) = outcome.disk {
             fx.disk(op, request);
+        }
+        if outcome.blocked {
+            let waits = "no space for the operation log: changes wait until there is some, reads go on";
+            fx.note(Level::Alarm, waits.to_string());
         }
         if let Some(reason) = outcome.failed {
             return self.halt(reason, true, fx);

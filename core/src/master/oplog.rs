@@ -14,7 +14,7 @@ use core::hash::{Hash, Hasher};
 
 use super::recovery::{Recovery, Step};
 use crate::defect::{Defect, Defects};
-use crate::disk::{DiskPath, DiskRequest, DiskResult};
+use crate::disk::{DiskError, DiskOk, DiskPath, DiskRequest, DiskResult};
 use crate::id::{ClusterId, OpId};
 use crate::log::{FileHeader, GroupWriter, HEADER_BYTES, LogKind, RECORD_OVERHEAD};
 use crate::reached;
@@ -22,6 +22,8 @@ use crate::time::{Span, Time};
 
 /// An idle log is marked after so long.
 const MARK_AFTER: Span = Span::from_ms(1_000);
+/// A write that found no space is tried again after so long.
+const RETRY_AFTER: Span = Span::from_ms(1_000);
 /// A group takes no more records beyond this size.
 const GROUP_BYTES: usize = 4 * 1024 * 1024;
 
@@ -60,6 +62,8 @@ pub(super) struct Outcome<T> {
     pub(super) opened: bool,
     /// Records that are durable now, in log order, with their indices.
     pub(super) committed: Vec<(u64, T)>,
+    /// There is no space any more: nothing is committed until there is some.
+    pub(super) blocked: bool,
     /// The log can't go on, and why.
     pub(super) failed: Option<String>,
     /// The last group is durable and marked after [`Oplog::close`].
@@ -73,6 +77,7 @@ impl<T> Default for Outcome<T> {
             recovered: Vec::new(),
             opened: false,
             committed: Vec::new(),
+            blocked: false,
             failed: None,
             closed: false,
         }
@@ -101,6 +106,8 @@ enum State {
     RotateWrite(Segment),
     RotateSync(Segment),
     RotateSyncDir(Segment),
+    /// The disk is full: at this time the request is made again, and the log goes on as the state within.
+    Full(Time, DiskRequest, Box<State>),
     /// Failed or closed: nothing is written any more.
     Ended,
 }
@@ -128,6 +135,10 @@ pub(super) struct Oplog<T> {
     next_index: u64,
     next_op: u64,
     pending_op: Option<OpId>,
+    /// The latest write. Making it again at the same place is safe: nothing of it counts before its sync.
+    write: Option<DiskRequest>,
+    /// Whether the latest write was tried before, and its owner was told that it found no space.
+    told_full: bool,
     queue: VecDeque<Record<T>>,
     in_flight: Vec<(u64, T)>,
     group_end: u64,
@@ -161,6 +172,8 @@ impl<T> Oplog<T> {
             next_index: 1,
             next_op: 1,
             pending_op: None,
+            write: None,
+            told_full: false,
             queue: VecDeque::new(),
             in_flight: Vec::new(),
             group_end: 0,
@@ -203,7 +216,16 @@ impl<T> Oplog<T> {
 
     /// When [`Oplog::advance`] has something to do by itself.
     pub(super) fn next_wake(&self) -> Option<Time> {
-        (matches!(self.state, State::Idle) && !self.segment.marked).then(|| self.idle_since + MARK_AFTER)
+        match &self.state {
+            State::Full(at, ..) => Some(*at),
+            State::Idle => (!self.segment.marked).then(|| self.idle_since + MARK_AFTER),
+            _ => None,
+        }
+    }
+
+    /// Whether nothing is committed because the disk is full.
+    pub(super) fn is_blocked(&self) -> bool {
+        matches!(self.state, State::Full(..))
     }
 
     /// Starts what can be started. To be called after proposals, and when [`Oplog::next_wake`] is due.
@@ -218,6 +240,16 @@ impl<T> Oplog<T> {
                 self.take_recovery_step(now, step, &mut outcome);
             }
             State::Idle => self.begin(now, &mut outcome),
+            // What is not written nobody was told of.
+            State::Full(..) if self.closing => {
+                self.state = State::Ended;
+                outcome.closed = true;
+            }
+            State::Full(at, request, state) if now >= *at => {
+                let (request, state) = (request.clone(), core::mem::replace(&mut **state, State::Idle));
+                self.state = state;
+                self.start(request, &mut outcome);
+            }
             _ => {}
         }
         outcome
@@ -235,6 +267,19 @@ impl<T> Oplog<T> {
             self.take_recovery_step(now, step, &mut outcome);
             return outcome;
         }
+        let acks = self.defects.has(Defect::FullLogAcks);
+        let result = result.or_else(|error| if acks { Ok(DiskOk::Done) } else { Err(error) });
+        let writing = matches!(self.state, State::Writing | State::RotateWrite(_));
+        if result == Err(DiskError::NoSpace)
+            && writing
+            && let Some(request) = self.write.take()
+        {
+            reached!("oplog.full");
+            let state = Box::new(core::mem::replace(&mut self.state, State::Idle));
+            self.state = State::Full(now + RETRY_AFTER, request, state);
+            outcome.blocked = !core::mem::replace(&mut self.told_full, true);
+            return outcome;
+        }
         if let Err(error) = result {
             reached!("oplog.disk_error");
             self.state = State::Ended;
@@ -245,6 +290,7 @@ impl<T> Oplog<T> {
             ));
             return outcome;
         }
+        self.told_full = false;
         match core::mem::replace(&mut self.state, State::Idle) {
             State::Writing => {
                 if self.defects.has(Defect::ReplyBeforeLogSync) {
@@ -276,7 +322,7 @@ impl<T> Oplog<T> {
                 self.segment = segment;
                 self.begin(now, &mut outcome);
             }
-            State::Idle | State::Ended | State::Recovering(_) => {}
+            State::Idle | State::Full(..) | State::Ended | State::Recovering(_) => {}
         }
         outcome
     }
@@ -285,6 +331,7 @@ impl<T> Oplog<T> {
         let op = OpId(self.next_op);
         self.next_op += 1;
         self.pending_op = Some(op);
+        self.write = matches!(request, DiskRequest::Write { .. }).then(|| request.clone());
         outcome.disk = Some((op, request));
     }
 

@@ -77,6 +77,12 @@ impl Master {
             }
             return false;
         }
+        if self.log.is_blocked() {
+            let error =
+                MasterError::Busy("no space for the operation log; free some on the master's disk".into());
+            self.reply(from.clone(), asked.1, Err(error), fx);
+            return false;
+        }
         if self.log.backlog() >= MAX_BACKLOG {
             let error = MasterError::Busy(format!("{MAX_BACKLOG} changes wait for the log"));
             self.reply(from.clone(), asked.1, Err(error), fx);

@@ -162,7 +162,13 @@ impl Master {
             return;
         }
         if replica.state == ReplicaState::Damaged {
-            fx.note(Level::Warn, format!("{server} reports its replica of {} damaged", replica.chunk));
+            // Of a chunk that was sealed without it, a replica may just have fallen behind: nothing is wrong with its disk.
+            let left_behind = expected.is_some_and(|(sealed, _)| replica.version < sealed.version);
+            let (level, what) = match left_behind {
+                true => (Level::Info, "of no use any more, as its own log says"),
+                false => (Level::Warn, "damaged"),
+            };
+            fx.note(level, format!("{server} reports its replica of {} {what}", replica.chunk));
         }
         self.locations.set(server, *replica, expected);
         self.judge_replica(server, replica, fx);

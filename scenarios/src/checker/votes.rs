@@ -3,6 +3,7 @@
 //! the promise, and the master does not count it any more.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use cairn_core::chunkserver::Chunkserver;
 use cairn_core::id::{ChunkId, ChunkVersion, Durability, Incarnation, ProcessId};
@@ -67,82 +68,97 @@ pub fn watch(cluster: &Cluster, violations: &Violations) {
     let world = cluster.world.clone();
     let cluster = cluster.clone();
     let violations = violations.clone();
-    let mut memory = Memory::default();
-    world.observe_messages(move |now, from, _, message| match message {
-        Message::MasterReply { result: Ok(MasterReply::Grant(grant)), .. } => {
-            memory.durability.insert(grant.chunk, (grant.clone(), grant.durability));
-            if memory.durability.len() > KEPT
-                && let Some((old, _)) = memory.durability.pop_first()
-            {
-                memory.members.retain(|(chunk, _), _| *chunk != old);
-            }
+    let memory = Arc::new(Mutex::new(Memory::default()));
+    let (seen, remembered, told) = (cluster.clone(), memory.clone(), violations.clone());
+    world.observe_sends(move |_, from, _, _, message| {
+        let Message::FromServer(FromServer::Vote { chunk, vote: Vote::Prefix { length, .. }, .. }) = message
+        else {
+            return;
+        };
+        // What happens to the disk while the vote is on its way is another story.
+        let memory = remembered.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some((grant, Durability::Sync)) = memory.durability.get(chunk) else { return };
+        if !memory.settled.contains(chunk) && !on_disk(&seen, from, grant, *length) {
+            told.add(NAME, format!("{from} votes {length} bytes of {chunk}, which its disk has not"));
         }
-        Message::ToServer(
-            ToServer::Seal { sealed: cairn_core::message::SealedChunk { chunk, .. }, .. }
-            | ToServer::Copy { sealed: cairn_core::message::SealedChunk { chunk, .. }, .. }
-            | ToServer::Drop { chunk, .. },
-        ) => {
-            memory.settled.insert(*chunk);
+    });
+    world.observe_messages(move |now, from, _, message| {
+        let mut memory = memory.lock().unwrap_or_else(PoisonError::into_inner);
+        let memory = &mut *memory;
+        match message {
+            Message::MasterReply { result: Ok(MasterReply::Grant(grant)), .. } => {
+                memory.durability.insert(grant.chunk, (grant.clone(), grant.durability));
+                if memory.durability.len() > KEPT
+                    && let Some((old, _)) = memory.durability.pop_first()
+                {
+                    memory.members.retain(|(chunk, _), _| *chunk != old);
+                }
+            }
+            Message::ToServer(
+                ToServer::Seal { sealed: cairn_core::message::SealedChunk { chunk, .. }, .. }
+                | ToServer::Copy { sealed: cairn_core::message::SealedChunk { chunk, .. }, .. }
+                | ToServer::Drop { chunk, .. },
+            ) => {
+                memory.settled.insert(*chunk);
+            }
+            Message::Append(AppendMessage::Ready { chunk, version, ends }) => {
+                let Some(own) = ends.first() else { return };
+                let member = memory.members.entry((*chunk, from.to_owned())).or_default();
+                member.ready = member.ready.max(*own);
+                let short = member.vote.filter(|v| v.length < *own && v.version == *version);
+                if let Some(vote) = short
+                    && !memory.lost_journal(&cluster, from)
+                {
+                    violations.add(
+                        NAME,
+                        format!(
+                            "{from} is READY for {own} bytes of {chunk} {version}, but voted {}",
+                            vote.length
+                        ),
+                    );
+                }
+            }
+            Message::FromServer(FromServer::Vote { chunk, version, incarnation, vote }) => {
+                let length = match vote {
+                    Vote::Prefix { length, .. } => *length,
+                    Vote::Absent => 0,
+                    _ => return,
+                };
+                let member = memory.members.entry((*chunk, from.to_owned())).or_default();
+                let ready = member.ready;
+                let durability = memory.durability.get(chunk).map_or(Durability::Async, |known| known.1);
+                let (version, incarnation) = (*version, *incarnation);
+                let weightier =
+                    |v: Promise| v.length > length && v.incarnation.stands(v.durability, incarnation);
+                if !member.vote.is_some_and(weightier) {
+                    member.vote = Some(Promise { version, incarnation, durability, length });
+                }
+                if length < ready && !memory.lost_journal(&cluster, from) {
+                    violations.add(
+                        NAME,
+                        format!(
+                            "{from} voted {length} bytes of {chunk} {version}, but was READY for {ready}"
+                        ),
+                    );
+                }
+            }
+            Message::FromServer(FromServer::Register { process, .. }) => {
+                let start = memory.starts.entry(from.to_owned()).or_default();
+                if start.0.insert(*process) {
+                    (start.1, start.2) = (start.2, now);
+                }
+                for (chunk, vote) in taken_back(&cluster, from, memory) {
+                    violations.add(
+                        NAME,
+                        format!(
+                            "{from} voted {} bytes of {chunk} {}, and forgot them in a restart",
+                            vote.length, vote.version
+                        ),
+                    );
+                }
+            }
+            _ => {}
         }
-        Message::Append(AppendMessage::Ready { chunk, version, ends }) => {
-            let Some(own) = ends.first() else { return };
-            let member = memory.members.entry((*chunk, from.to_owned())).or_default();
-            member.ready = member.ready.max(*own);
-            let short = member.vote.filter(|v| v.length < *own && v.version == *version);
-            if let Some(vote) = short
-                && !memory.lost_journal(&cluster, from)
-            {
-                violations.add(
-                    NAME,
-                    format!(
-                        "{from} is READY for {own} bytes of {chunk} {version}, but voted {}",
-                        vote.length
-                    ),
-                );
-            }
-        }
-        Message::FromServer(FromServer::Vote { chunk, version, incarnation, vote }) => {
-            let length = match vote {
-                Vote::Prefix { length, .. } => *length,
-                Vote::Absent => 0,
-                _ => return,
-            };
-            let member = memory.members.entry((*chunk, from.to_owned())).or_default();
-            let ready = member.ready;
-            let durability = memory.durability.get(chunk).map_or(Durability::Async, |known| known.1);
-            let (version, incarnation) = (*version, *incarnation);
-            let weightier = |v: Promise| v.length > length && v.incarnation.stands(v.durability, incarnation);
-            if !member.vote.is_some_and(weightier) {
-                member.vote = Some(Promise { version, incarnation, durability, length });
-            }
-            if length < ready && !memory.lost_journal(&cluster, from) {
-                violations.add(
-                    NAME,
-                    format!("{from} voted {length} bytes of {chunk} {version}, but was READY for {ready}"),
-                );
-            }
-            let Some((grant, Durability::Sync)) = memory.durability.get(chunk) else { return };
-            if !memory.settled.contains(chunk) && !on_disk(&cluster, from, grant, length) {
-                violations
-                    .add(NAME, format!("{from} voted {length} bytes of {chunk}, which its disk has not"));
-            }
-        }
-        Message::FromServer(FromServer::Register { process, .. }) => {
-            let start = memory.starts.entry(from.to_owned()).or_default();
-            if start.0.insert(*process) {
-                (start.1, start.2) = (start.2, now);
-            }
-            for (chunk, vote) in taken_back(&cluster, from, &memory) {
-                violations.add(
-                    NAME,
-                    format!(
-                        "{from} voted {} bytes of {chunk} {}, and forgot them in a restart",
-                        vote.length, vote.version
-                    ),
-                );
-            }
-        }
-        _ => {}
     });
 }
 
@@ -168,10 +184,11 @@ fn taken_back(cluster: &Cluster, server: &str, memory: &Memory) -> Vec<(ChunkId,
             }
             None => {
                 let stands = now.iter().any(|now| vote.incarnation.stands(vote.durability, *now));
-                unharmed && stands && vote.length > 0 && !memory.settled.contains(chunk)
+                unharmed && stands && vote.length > 0
             }
         };
-        is_less.then_some((*chunk, vote))
+        // What was sealed is not voted on again: what is beyond may be cut.
+        (is_less && !memory.settled.contains(chunk)).then_some((*chunk, vote))
     });
     let fallen: Vec<_> = fallen.collect();
     if fallen.is_empty() || memory.lost_journal(cluster, server) { Vec::new() } else { fallen }

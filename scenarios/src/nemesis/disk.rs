@@ -18,10 +18,8 @@ pub(super) fn strike(fault: &Fault, cluster: &Cluster) -> Undo {
                 ..normal
             }
         }
-        Fault::FullDisk { .. } => {
-            cluster.note_disk_errors(&node);
-            DiskFaults { capacity_bytes: 1, ..normal }
-        }
+        // It is no excuse for anything: what is there can be read, and nothing is lost.
+        Fault::FullDisk { .. } => DiskFaults { capacity_bytes: 1, ..normal },
         Fault::StuckSync { .. } => DiskFaults { stuck_syncs: true, ..normal },
         Fault::SlowDisk { factor, .. } => {
             DiskFaults { slow_factor: factor.saturating_mul(normal.slow_factor).min(400), ..normal }

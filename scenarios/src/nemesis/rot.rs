@@ -1,20 +1,10 @@
 //! Bits rot, sectors die, volumes vanish.
 
-use cairn_core::log::{FileHeader, HEADER_BYTES, Scan};
-
 use super::{Fault, Undo};
-use crate::cluster::{Cluster, MASTER, is_chunk_file, is_journal};
+use crate::cluster::{Cluster, MASTER, is_chunk_file, is_journal, seems_torn};
 
 /// What a sidecar's name ends with beyond its chunk's.
 const SIDECAR: &str = ".meta";
-
-/// Whether damage can't be told from a write that a crash tore: the documented limit.
-fn seems_torn(journal: &[u8]) -> bool {
-    let Ok(header) = FileHeader::decode(journal) else { return false };
-    let mut scan = Scan::new(header.first_index);
-    scan.feed(journal.get(HEADER_BYTES as usize..).unwrap_or_default());
-    scan.finish().is_ok()
-}
 
 /// Chunks, their sidecars, and the journals that hold what was promised of unsealed ones.
 fn may_rot(path: &str) -> bool {
@@ -51,7 +41,7 @@ pub(super) fn strike(fault: &Fault, cluster: &Cluster) -> Undo {
             let mut sealed = cluster.chunk_files(&node);
             sealed.retain(|(volume, path, ..)| world.read_file(&node, *volume, &sidecar(path)).is_some());
             if let Some((volume, path, ..)) = rng.pick(&sealed) {
-                let path = if rng.chance(1, 4) { sidecar(path) } else { path.clone() };
+                let path = if rng.chance(1, 3) { sidecar(path) } else { path.clone() };
                 world.remove_file(&node, *volume, &path);
             }
             Undo::Nothing

@@ -114,6 +114,11 @@ impl Plan {
     }
 
     /// Whether what is deleted can still be restored at the end.
+    /// How the checkers' own files are stored.
+    pub(crate) fn storage(&self) -> Storage {
+        self.shape.storages.first().copied().unwrap_or_default()
+    }
+
     pub(crate) fn keeps_trash(&self) -> bool {
         keeps_trash(&self.shape)
     }

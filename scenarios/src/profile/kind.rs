@@ -49,6 +49,9 @@ pub(super) enum Kind {
     Return,
     TwoCrashes,
     JournalRot,
+    StaleCopy,
+    Outrun,
+    LastWords,
     LogRot,
     Cut,
     SlowNode,
@@ -59,7 +62,7 @@ pub(super) enum Kind {
 
 impl Kind {
     /// What a storm of everything is made of. A rotten log is not in it: the master is rightly gone until it is mended.
-    pub(super) const EACH: [Kind; 45] = [
+    pub(super) const EACH: [Kind; 48] = [
         Kind::Kill,
         Kind::KillClient,
         Kind::CrashPoint,
@@ -100,6 +103,9 @@ impl Kind {
         Kind::Return,
         Kind::TwoCrashes,
         Kind::JournalRot,
+        Kind::StaleCopy,
+        Kind::Outrun,
+        Kind::LastWords,
         Kind::Cut,
         Kind::SlowNode,
         Kind::Jump,
@@ -133,6 +139,10 @@ impl Draw<'_> {
             Kind::Return => self.returns(),
             Kind::TwoCrashes => self.two_crashes(),
             Kind::JournalRot => self.journal_rot(),
+            Kind::StaleCopy => self.stale_copy(),
+            Kind::Outrun => self.outrun(),
+            Kind::LastWords => self.last_words(),
+            Kind::FullDisk => self.full_disk(),
             kind => self.single(kind).into_iter().collect(),
         }
     }
@@ -141,7 +151,7 @@ impl Draw<'_> {
         Strike { at_ms: self.at_ms + after_ms, cue: None, for_ms, fault }
     }
 
-    fn duration(&mut self) -> u64 {
+    pub(super) fn duration(&mut self) -> u64 {
         let longest = if self.rng.chance(1, 5) { 6_000 } else { 1_200 };
         20 + self.rng.below(longest)
     }
@@ -192,7 +202,7 @@ impl Draw<'_> {
     }
 
     /// Within the next `most` disk operations, or, more rarely, when one of the next names is made.
-    fn crash_point(&mut self, target: Target, most: u64, power: bool) -> Fault {
+    pub(super) fn crash_point(&mut self, target: Target, most: u64, power: bool) -> Fault {
         let naming = self.rng.chance(1, 3);
         Fault::CrashPoint {
             target,
@@ -314,7 +324,6 @@ impl Draw<'_> {
                     sync_per_million: self.rng.below(20_000) as u32,
                 }
             }
-            Kind::FullDisk => Fault::FullDisk { target: self.server() },
             Kind::SlowDisk => {
                 Fault::SlowDisk { target: self.member(), factor: 2 + self.rng.below(200) as u32 }
             }
@@ -350,7 +359,11 @@ impl Draw<'_> {
             | Kind::MasterPower
             | Kind::Return
             | Kind::TwoCrashes
-            | Kind::JournalRot => return None,
+            | Kind::JournalRot
+            | Kind::StaleCopy
+            | Kind::Outrun
+            | Kind::LastWords
+            | Kind::FullDisk => return None,
         })
     }
 }

@@ -39,6 +39,9 @@ pub enum Profile {
     All,
 }
 
+/// So few kinds of trouble are left among themselves.
+const FEW: usize = 8;
+
 /// Servers that join in one run.
 const JOINING_MAX: usize = 2;
 
@@ -85,6 +88,11 @@ impl Profile {
             at_ms += 1 + rng.below(mean_ms * 2);
         }
         strikes.retain(|strike| strike.at_ms < chaos_ms);
+        if let Some(target) = victim.filter(|_| kinds.contains(&Kind::Remove) && rng.chance(1, 2)) {
+            // What is lost last no restart finds.
+            let (at_ms, fault) = (chaos_ms - 1, Fault::Remove { target });
+            strikes.push(Strike { at_ms, cue: None, for_ms: 1, fault });
+        }
         let mut joining = 0;
         strikes.retain(|strike| {
             joining += usize::from(matches!(strike.fault, Fault::AddServer { .. }));
@@ -116,6 +124,7 @@ impl Profile {
                     Kind::PowerPoint,
                     Kind::MasterPower,
                     Kind::TwoCrashes,
+                    Kind::Outrun,
                     Kind::Outage,
                 ]
             }
@@ -137,6 +146,7 @@ impl Profile {
                 Kind::RepeatCall,
                 Kind::Backlog,
                 Kind::Repeats,
+                Kind::LastWords,
                 Kind::Kill,
             ],
             Profile::Flips => {
@@ -161,6 +171,7 @@ impl Profile {
                     Kind::FullDisk,
                     Kind::SlowDisk,
                     Kind::StuckSync,
+                    Kind::StaleCopy,
                     Kind::MasterDisk,
                     Kind::Kill,
                 ]
@@ -177,8 +188,12 @@ impl Profile {
                 Kind::Return,
             ],
             Profile::All => {
-                let mut kinds: Vec<Kind> = Kind::EACH.into_iter().filter(|_| rng.chance(2, 3)).collect();
-                kinds.push(Kind::Kill);
+                // Many kinds at once hide each other's traces; a few, again and again, reach what is deep.
+                let (some, of) = [(2, 3), (2, 3), (1, 4), (1, 12)][rng.below(4) as usize];
+                let mut kinds: Vec<Kind> = Kind::EACH.into_iter().filter(|_| rng.chance(some, of)).collect();
+                if kinds.len() > FEW || kinds.is_empty() {
+                    kinds.push(Kind::Kill);
+                }
                 kinds
             }
         }

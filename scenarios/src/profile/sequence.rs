@@ -218,4 +218,89 @@ impl Draw<'_> {
         let lasts = down + 20 + self.rng.below(300) * u64::from(self.shape.disk_slow_factor).min(4);
         vec![self.strike(0, lasts, errors), self.strike(1, down, Fault::Kill { target })]
     }
+
+    /// A disk has no room left; its process may die meanwhile, and start on it.
+    pub(super) fn full_disk(&mut self) -> Vec<Strike> {
+        let target = if self.rng.chance(1, 6) { Target::Master } else { self.server() };
+        let lasts = 200 + self.duration();
+        let mut strikes = vec![self.strike(0, lasts, Fault::FullDisk { target: target.clone() })];
+        // A master that starts must write, and says that it can't.
+        if target != Target::Master && self.rng.chance(1, 2) {
+            let (after, down) = (self.rng.below(lasts), 10 + self.rng.below(50));
+            strikes.push(self.strike(after, down, Fault::Kill { target }));
+        }
+        strikes
+    }
+
+    /// A member dies while it is written to, comes back with less than the others, and is told to copy what they have: so
+    /// slowly that somebody else is told, too, and what it has is to be dropped.
+    pub(super) fn stale_copy(&mut self) -> Vec<Strike> {
+        let place = self.rng.below(self.shape.servers.len() as u64) as usize;
+        let target = Target::Server(place);
+        let cued = |what, after_us| Some(Moment { what, at: Some(place), after_us });
+        let (dies_us, down) = (self.rng.below(2_000), 50 + self.rng.below(500));
+        let dies = Strike {
+            cue: cued(Cue::Data, dies_us),
+            ..self.strike(0, down, Fault::Kill { target: target.clone() })
+        };
+        let master = &self.shape.master;
+        let told = down + master.repair_delay_ms.saturating_sub(100);
+        let lasts = master.repair_timeout_ms + 500 + self.rng.below(1_500);
+        let hangs = Fault::StuckSync { target: target.clone() };
+        let crawls = Fault::SlowDisk { target, factor: 10 + self.rng.below(100) as u32 };
+        let crawls_for = 1_000 + self.rng.below(3_000);
+        vec![
+            dies,
+            Strike { cue: cued(Cue::Copy, 0), ..self.strike(told, lasts, hangs) },
+            Strike { cue: cued(Cue::Copy, lasts * 1_000 + 500), ..self.strike(told, crawls_for, crawls) },
+        ]
+    }
+
+    /// A member that the master can't reach has more than the others, or has synced less; it learns late what the chunk was
+    /// sealed as, and dies over it.
+    pub(super) fn outrun(&mut self) -> Vec<Strike> {
+        let place = self.rng.below(self.shape.servers.len() as u64) as usize;
+        let target = Target::Server(place);
+        let cued = |what, after_us| Some(Moment { what, at: Some(place), after_us });
+        let client = &self.shape.client;
+        let lasts = client.append_timeout_ms + self.shape.master.seal_grace_ms + 200 + self.rng.below(1_500);
+        let written_us = self.rng.below(3_000);
+        let apart = Fault::Cut { target: target.clone(), other: Target::Master, one_way: false };
+        let mut strikes = vec![Strike { cue: cued(Cue::Data, written_us), ..self.strike(0, lasts, apart) }];
+        let unsynced = self.rng.chance(1, 2);
+        if unsynced {
+            let hangs = Fault::StuckSync { target: target.clone() };
+            let hangs_for = lasts + self.rng.below(600);
+            strikes.push(Strike { cue: cued(Cue::Data, written_us), ..self.strike(0, hangs_for, hangs) });
+        } else {
+            for other in 1..3 {
+                let alone = Fault::Stall { target: target.clone(), other: Target::Member(other) };
+                strikes.push(Strike { cue: cued(Cue::Data, written_us), ..self.strike(0, lasts, alone) });
+            }
+        }
+        let power = !self.shape.is_relaxed();
+        let dies = match unsynced && power {
+            true => Fault::PowerCut { target },
+            false => self.crash_point(target, 8, power),
+        };
+        let dies_us = self.rng.below(if unsynced { 600_000 } else { 500 });
+        let down = 10 + self.rng.below(200);
+        strikes.push(Strike {
+            cue: cued(Cue::Seal, dies_us),
+            ..self.strike(lasts.saturating_sub(100), down, dies)
+        });
+        strikes
+    }
+
+    /// A server that could not reach the master dies when it can again: what it had said arrives when its successor is there.
+    pub(super) fn last_words(&mut self) -> Vec<Strike> {
+        let target = self.server();
+        let beat = self.shape.master.heartbeat_ms;
+        let patience = self.shape.master.dead_after_ms;
+        let lasts = beat * 2 + self.rng.below(patience - beat * 3);
+        let apart =
+            Fault::Cut { target: target.clone(), other: Target::Master, one_way: self.rng.chance(1, 2) };
+        let (after, down) = (lasts + self.rng.below(20), 1 + self.rng.below(30));
+        vec![self.strike(0, lasts, apart), self.strike(after, down, Fault::Kill { target })]
+    }
 }

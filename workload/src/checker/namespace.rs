@@ -64,7 +64,8 @@ async fn identify<C: Caller>(client: &C, path: &str, length: u64) -> Result<Cont
     }
 }
 
-pub(super) fn short(outcome: &Outcome) -> String {
+/// An outcome, in as many words as a violation takes.
+pub fn short(outcome: &Outcome) -> String {
     let mut text = format!("{outcome:?}");
     text.truncate(text.floor_char_boundary(400));
     text

@@ -39,6 +39,8 @@ pub(super) struct MemoryDisk {
     next: u64,
     /// Operations on paths that contain this fail.
     pub(super) failing: Option<(&'static str, DiskError)>,
+    /// Whether nothing may become longer.
+    pub(super) full: bool,
     pub(super) free: u64,
     pub(super) syncs: u64,
 }
@@ -86,14 +88,17 @@ impl MemoryDisk {
             }
             DiskRequest::Write { path, offset, data, create } => {
                 let key = (path.volume, path.name.to_string());
+                let bytes = data.concat();
+                let end = *offset as usize + bytes.len();
+                if self.full && self.file(path).map_or(0, |file| file.now.len()) < end {
+                    return Err(DiskError::NoSpace);
+                }
                 if *create && !self.names.contains_key(&key) {
                     self.next += 1;
                     self.names.insert(key, self.next);
                     self.files.insert(self.next, File::default());
                 }
                 let file = self.file(path)?;
-                let bytes = data.concat();
-                let end = *offset as usize + bytes.len();
                 file.lost.retain(|(from, to)| *from < *offset as usize || end < *to);
                 file.now.resize(file.now.len().max(end), 0);
                 file.now[*offset as usize..end].copy_from_slice(&bytes);

@@ -80,6 +80,54 @@ fn a_journal_without_space_waits_and_goes_on() {
 }
 
 #[test]
+fn a_server_that_starts_on_a_full_disk_serves_what_it_has_and_keeps_its_promises() {
+    let mut world = World::new();
+    world.write(4, b"sealed");
+    world.seal(&[0], 4, b"sealed");
+    let grant = world.write(5, b"promised");
+    world.nodes[0].disk.full = true;
+    for power in [false, true] {
+        world.restart(0, power);
+        assert_eq!(world.read(0, 4, V2, 0, 6).unwrap().bytes, &b"sealed"[..]);
+        assert_eq!(world.state(0, 5), Some(ReplicaState::Fenced));
+        assert!(world.nodes[0].alarms.is_empty(), "{:?}", world.nodes[0].alarms);
+        assert_eq!(world.nodes[0].disk.find("journal").len(), 1);
+    }
+    let vote = Vote::Prefix { length: 8, crc: crc32fast::hash(b"promised") };
+    world.nodes[0].disk.full = false;
+    assert_eq!(world.fence(0, &grant), vote);
+    world.restart(0, true);
+    assert_eq!(world.fence(0, &grant), vote);
+}
+
+#[test]
+fn a_drop_on_a_full_disk_is_not_taken_for_damage_by_the_next_process() {
+    let config = ChunkserverConfig { quarantine_ms: 1_000, ..ChunkserverConfig::default() };
+    let mut world = World::with(config);
+    world.write(5, b"gone");
+    world.nodes[0].disk.failing =
+        Some(("Write { path: DiskPath { volume: 0, name: \"journal-", DiskError::NoSpace));
+    world.seal(&[0], 5, b"gone");
+    let (chunk, volume) = (ChunkId(5), world.nodes[0].volumes[0]);
+    world.order(0, ToServer::Drop { chunk, version: V2, volume, reason: DropReason::Reclaimed });
+    world.run();
+    assert_eq!(world.state(0, 5), None, "space is given back, although the journal has none");
+    for _ in 0..2 {
+        world.pass(3_000);
+        assert_eq!(world.nodes[0].disk.find("quarantine/").len(), 1, "what shows that it was sealed");
+        world.nodes[0].disk.failing = None;
+        world.nodes[0].disk.full = true;
+        world.restart(0, false);
+        assert_eq!(world.state(0, 5), None);
+    }
+    world.nodes[0].disk.full = false;
+    world.pass(5_000);
+    assert_eq!(world.nodes[0].disk.find("quarantine/").len(), 0);
+    world.restart(0, true);
+    assert!(world.state(0, 5).is_none() && world.nodes[0].alarms.is_empty(), "{:?}", world.nodes[0].alarms);
+}
+
+#[test]
 fn a_volume_whose_space_cannot_be_measured_is_out_of_use_until_a_restart() {
     let mut world = World::new();
     world.write(5, b"kept");

@@ -280,7 +280,9 @@ impl Catalog {
     }
 
     pub(super) fn commit_restore(&mut self, plan: Restore, at: UnixMs) -> MasterReply {
-        if let Some(deleted) = self.trash.remove(plan.entry) {
+        let leaves = self.defects.has(Defect::RestoreLeavesEntry);
+        let left = self.trash.entry(plan.entry).filter(|_| leaves).cloned();
+        if let Some(deleted) = left.or_else(|| self.trash.remove(plan.entry)) {
             self.namespace.attach(deleted.node, plan.to.parent, plan.to.name, at);
         }
         MasterReply::Restored(plan.path)

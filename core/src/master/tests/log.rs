@@ -245,6 +245,52 @@ fn a_failing_disk_ends_the_master_without_an_answer() {
 }
 
 #[test]
+fn a_full_disk_holds_changes_up_and_nothing_else() {
+    let config = MasterConfig { log_segment_bytes: 500, ..MasterConfig::default() };
+    let mut rig = Rig::on(Disk::default(), config);
+    rig.settle();
+    rig.mkdir("/before").unwrap();
+    rig.disk_held = true;
+    let mkdir = |path: &str| MasterRequest::Mkdir { path: path.into(), parents: false, mode: 0o755 };
+    for round in 0..8 {
+        let path = format!("/{round}");
+        let waits = rig.ask(mkdir(&path));
+        rig.fail_disk(DiskError::NoSpace);
+        assert_eq!(rig.answer(waits), None);
+        let refused = rig.ask(mkdir("/refused"));
+        assert!(matches!(rig.answer(refused), Some(Err(MasterError::Busy(_)))));
+        let read = rig.ask(MasterRequest::Stat { path: "/before".into() });
+        assert!(matches!(rig.answer(read), Some(Ok(_))), "reads go on");
+        rig.pass(1_100, &[]);
+        rig.fail_disk(DiskError::NoSpace);
+        rig.pass(1_100, &[]);
+        while rig.answer(waits).is_none() {
+            rig.step_disk();
+        }
+        rig.pass(1_100, &[]);
+        while !rig.held.is_empty() {
+            rig.step_disk();
+        }
+    }
+    rig.disk_held = false;
+    rig.power_loss(0);
+    assert!(rig.halted.is_none() && !rig.exists("/refused"));
+    assert!((0..8).all(|round| rig.exists(&format!("/{round}"))), "what was held up was written in the end");
+}
+
+#[test]
+fn a_master_whose_disk_is_full_can_be_stopped() {
+    let mut rig = Rig::new();
+    rig.disk_held = true;
+    rig.ask(MasterRequest::Mkdir { path: "/a".into(), parents: false, mode: 0o755 });
+    rig.fail_disk(DiskError::NoSpace);
+    rig.shutdown();
+    assert!(rig.halted.as_ref().is_some_and(|(_, failed)| !failed));
+    rig.restart();
+    assert!(rig.master.is_ready() && !rig.exists("/a"));
+}
+
+#[test]
 fn what_a_failed_sync_left_in_the_page_cache_is_made_durable_by_a_restart() {
     let mut rig = Rig::new();
     rig.mkdir("/before").unwrap();

@@ -23,7 +23,7 @@ pub(super) struct Rig {
     pub(super) halted: Option<(String, bool)>,
     /// Completions are held back while set.
     pub(super) disk_held: bool,
-    held: VecDeque<(OpId, DiskRequest)>,
+    pub(super) held: VecDeque<(OpId, DiskRequest)>,
     mail: BTreeMap<Peer, VecDeque<Message>>,
     /// The last request number of the client.
     pub(super) requests: u64,

@@ -1,0 +1,218 @@
+//! What a start makes of a volume's journal: it is read, and a new one of the same records takes over.
+
+use alloc::format;
+use alloc::string::ToString;
+use alloc::vec::Vec;
+
+use super::Chunkserver;
+use super::identity::Identity;
+use super::job::data_of;
+use super::journal::{self, Record};
+use super::names;
+use super::recovery::{Phase, Recovery};
+use super::script::Script;
+use crate::defect::Defect;
+use crate::disk::{DiskError, DiskOk, DiskPath, DiskRequest, DiskResult};
+use crate::id::VolumeId;
+use crate::log::{FileHeader, HEADER_BYTES, LogKind, Scan, ScanEnd};
+use crate::machine::Level;
+use crate::payload::MAX_PAYLOAD;
+use crate::reached;
+
+impl Recovery {
+    /// Has a journal of `records` take over from the one that was read.
+    fn new_journal(&mut self, index: u16, owner: VolumeId, first_index: u64, records: &[Record]) {
+        let number = self.journal.unwrap_or(0) + 1;
+        let (pieces, end, next) = journal::whole_file(owner.0, first_index, records);
+        self.script.append(journal::install(index, number, pieces));
+        self.stale_journals.extend(self.journal.replace(number));
+        self.journal_end = Some((end, next));
+    }
+
+    /// A sealed replica's drop does not wait for the journal, which may be without space: a promise from before the seal is
+    /// over all the same.
+    fn forget_dropped(&mut self) {
+        for chunk in &self.dropped {
+            let gone = self.files.get(chunk).is_none_or(|found| found.data.is_none() && !found.meta);
+            if gone && self.replay.replicas.remove(chunk).is_some() {
+                reached!("recovery.dropped_before_forgotten");
+                self.replay.damaged.remove(chunk);
+                self.forgotten.push(*chunk);
+            }
+        }
+    }
+
+    /// Whether the journal that was read can go on: it is sound, and the new one has not taken its name yet.
+    pub(super) fn may_keep_journal(&self) -> bool {
+        self.phase == Phase::Installing && self.sound.is_some() && self.script.will_rename()
+    }
+}
+
+impl Chunkserver {
+    pub(super) fn read_journal(&mut self, index: u16, r: &Recovery) {
+        let path = names::journal(index, r.journal.unwrap_or(0));
+        let request = DiskRequest::Read { path, offset: r.journal_at, length: MAX_PAYLOAD };
+        self.recovery_disk(index, 0, request);
+    }
+
+    pub(super) fn on_journal_read(
+        &mut self,
+        index: u16,
+        r: &mut Recovery,
+        result: DiskResult,
+    ) -> Result<(), DiskError> {
+        let payload = match data_of(result) {
+            Ok(payload) => payload,
+            Err(error @ DiskError::ReadOnly(_)) => return Err(error),
+            Err(error) => {
+                self.journal_damaged(index, r, &error.to_string());
+                return Ok(());
+            }
+        };
+        let mut bytes = &payload.bytes[..];
+        if r.journal_at == 0 {
+            let owner = self.volume(index).identity.volume.0;
+            match FileHeader::decode(bytes) {
+                Ok(h) if h.kind == LogKind::Journal && h.owner == owner => {
+                    r.scan = Some(Scan::new(h.first_index));
+                    bytes = &bytes[HEADER_BYTES as usize..];
+                }
+                Ok(_) => {
+                    self.journal_damaged(index, r, "it belongs to another volume");
+                    return Ok(());
+                }
+                Err(error) => {
+                    self.journal_damaged(index, r, &error.to_string());
+                    return Ok(());
+                }
+            }
+        }
+        r.journal_at += payload.len();
+        let Some(scan) = r.scan.as_mut() else { return Ok(()) };
+        scan.feed(bytes);
+        let last = payload.len() < u64::from(MAX_PAYLOAD);
+        let mut verdict = last.then(|| scan.finish());
+        if self.setup.defects.has(Defect::JournalRotTrusted)
+            && let Some(Err(damage)) = &verdict
+        {
+            let (valid_end, durable_end) = (damage.offset, damage.offset);
+            verdict =
+                Some(Ok(ScanEnd { valid_end, durable_end, next_index: 1, torn: 0, ends_with_mark: true }));
+        }
+        let mut malformed = false;
+        while let Some((_, _, payload)) = scan.next_record() {
+            match Record::decode(&payload) {
+                Ok(record) => r.replay.apply(record),
+                Err(_) => malformed = true,
+            }
+        }
+        match verdict {
+            _ if malformed => {
+                self.journal_damaged(index, r, "it has a record that this release does not know")
+            }
+            None => self.read_journal(index, r),
+            Some(Err(damage)) => self.journal_damaged(index, r, &damage.to_string()),
+            Some(Ok(end)) => {
+                if end.torn > 0 {
+                    reached!("recovery.torn_journal");
+                }
+                // What was read may be in the page cache only, marked as clean by a sync that failed: another sync of
+                // the same file would promise nothing. A new file is written for good.
+                r.sound = r.journal.map(|number| (number, end.valid_end, end.next_index));
+                r.forget_dropped();
+                let records = r.replay.records();
+                r.new_journal(index, self.volume(index).identity.volume, end.next_index, &records);
+                r.phase = Phase::Tails;
+                self.next_tail(index, r);
+            }
+        }
+        Ok(())
+    }
+
+    /// What was promised below the damage is not known any more, so every promise of the volume is void: it becomes
+    /// another volume (rule 2), its unsealed replicas are damaged. Sealed ones have their sidecars.
+    pub(super) fn journal_damaged(&mut self, index: u16, r: &mut Recovery, why: &str) {
+        reached!("recovery.damaged_journal");
+        self.damaged_journals += 1;
+        r.distrusted = true;
+        let old = self.volume(index).identity;
+        let identity = Identity { volume: VolumeId(self.rng.u64() | 1), ..old };
+        let text = format!(
+            "volume {index}: its journal is damaged ({why}); it goes on as {}, its unsealed replicas are damaged",
+            identity.volume
+        );
+        self.out.note(Level::Alarm, text);
+        for chunk in r.replay.replicas.keys() {
+            r.broken.insert(*chunk, "the journal is damaged".into());
+        }
+        let mut records = Vec::new();
+        for (chunk, replayed) in &r.replay.replicas {
+            let (grant, position, writer) = (replayed.grant.clone(), replayed.position, replayed.writer);
+            let version = grant.version;
+            records.push(Record::Opened { grant, position, writer });
+            records.push(Record::Damaged { chunk: *chunk, version });
+        }
+        // The identity first: the old journal's promises must never be read under the new journal's silence.
+        r.script.append(identity.write(index));
+        r.new_journal(index, identity.volume, 1, &records);
+        self.volume_mut(index).identity = identity;
+        r.phase = Phase::Tails;
+        self.next_tail(index, r);
+    }
+    /// A full disk must not take away what is on it. Overwriting needs no room, and makes what may be in the page cache
+    /// only as durable as a new file would be.
+    pub(super) fn keep_journal(&mut self, index: u16, r: &mut Recovery) {
+        let Some((number, end, next)) = r.sound.take() else { return };
+        reached!("recovery.journal_kept");
+        let text = format!(
+            "volume {index} is full: there is no room for a new journal, so the old one goes on; what is here can be read, \
+             writing waits until there is space"
+        );
+        self.out.note(Level::Warn, text);
+        r.stale_journals.retain(|stale| *stale != number);
+        (r.journal, r.journal_end, r.journal_at) = (Some(number), Some((end, next)), 0);
+        if self.setup.defects.has(Defect::KeptJournalOverwritten) {
+            r.journal_end = Some((HEADER_BYTES, next));
+        }
+        r.phase = Phase::Rewriting;
+        self.recovery_disk(index, 0, DiskRequest::Remove(names::journal_new(index)));
+    }
+
+    /// Reads a piece of the journal, writes it where it was, and so on to the end of what counts.
+    pub(super) fn rewrite_in_place(
+        &mut self,
+        index: u16,
+        r: &mut Recovery,
+        result: DiskResult,
+    ) -> Result<(), DiskError> {
+        let path = names::journal(index, r.journal.unwrap_or(0));
+        let end = r.journal_end.map_or(0, |(end, _)| end);
+        match result {
+            Ok(DiskOk::Data(piece)) => {
+                let whole = (end - r.journal_at).min(u64::from(MAX_PAYLOAD));
+                if piece.len() < whole {
+                    return Err(DiskError::Io("the journal became shorter while it was read".into()));
+                }
+                let data = alloc::vec![piece.bytes.slice(..whole as usize)];
+                let offset = r.journal_at;
+                r.journal_at += whole;
+                self.recovery_disk(index, 0, DiskRequest::Write { path, offset, data, create: false });
+            }
+            // Of the new file there may be nothing to remove.
+            Ok(_) | Err(DiskError::NotFound) if r.journal_at < end => {
+                let request = DiskRequest::Read { path, offset: r.journal_at, length: MAX_PAYLOAD };
+                self.recovery_disk(index, 0, request);
+            }
+            Ok(_) => {
+                r.script = Script::default();
+                r.script.step(DiskRequest::Truncate { path: path.clone(), length: end });
+                r.script.step(DiskRequest::Sync(path));
+                r.script.step(DiskRequest::SyncDir(DiskPath::new(index, "")));
+                r.phase = Phase::Installing;
+                self.recovery_script(index, r);
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,55 @@
+//! A journal that rotted is noticed by the next process that reads it (invariant 31).
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use cairn_core::chunkserver::Chunkserver;
+use cairn_core::disk::DiskRequest;
+use cairn_core::message::{FromServer, Message};
+use runtime_sim::DamageKind;
+
+use crate::cluster::{Cluster, is_journal, seems_torn};
+use crate::violation::Violations;
+
+const NAME: &str = "journals";
+
+/// Compares what a starting chunkserver reads with what it makes of it.
+pub fn watch(cluster: &Cluster, violations: &Violations) {
+    let world = &cluster.world;
+    let unnoticed: Arc<Mutex<BTreeSet<String>>> = Arc::default();
+    let (rotten, seen) = (unnoticed.clone(), cluster.clone());
+    world.observe_disks(move |_, node, request| {
+        let DiskRequest::Read { path, offset: 0, .. } = request else { return };
+        if is_journal(&path.name) && is_rotten(&seen, node, path.volume, &path.name) {
+            lock(&rotten).insert(node.to_owned());
+        }
+    });
+    let noticed = unnoticed.clone();
+    world.observe_chunkserver(move |_, node, machine: &Chunkserver| {
+        let mut unnoticed = lock(&noticed);
+        if !unnoticed.is_empty() && machine.damaged_journals() > 0 {
+            unnoticed.remove(node);
+        }
+    });
+    let violations = violations.clone();
+    world.observe_sends(move |_, node, _, _, message| {
+        let registers = matches!(message, Message::FromServer(FromServer::Register { .. }));
+        if registers && lock(&unnoticed).remove(node) {
+            violations.add(NAME, format!("{node} has read a rotten journal, and takes it for a sound one"));
+        }
+    });
+}
+
+/// Whether bits flipped in a file so that it can't be taken for one whose last write was torn. A file whose header rotted
+/// may be anything.
+fn is_rotten(cluster: &Cluster, node: &str, volume: u16, path: &str) -> bool {
+    let here = |d: &runtime_sim::Damage| {
+        d.node == node && d.volume == volume && d.path == path && d.kind == DamageKind::BitFlip
+    };
+    cluster.world.damage_standing().iter().any(here)
+        && cluster.world.with_file(node, volume, path, |bytes| !seems_torn(bytes)).unwrap_or(false)
+}
+
+fn lock(nodes: &Mutex<BTreeSet<String>>) -> std::sync::MutexGuard<'_, BTreeSet<String>> {
+    nodes.lock().unwrap_or_else(PoisonError::into_inner)
+}

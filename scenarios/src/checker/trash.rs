@@ -1,0 +1,130 @@
+//! What was restored stays, and is in the trash no more; what was deleted is listed there until its time (invariant 30).
+
+use cairn_core::message::{MasterReply, MasterRequest};
+use cairn_core::time::{Span, Time};
+use runtime_sim::{ClientHandle, World};
+
+use crate::cluster::{Cluster, MASTER};
+use crate::violation::Violations;
+use crate::workload::checker::namespace::short;
+use crate::workload::content::Content;
+use crate::workload::operation::{Operation, Outcome, Storage};
+use crate::workload::perform::{master, perform};
+
+/// What its violations are called.
+pub const NAME: &str = "trash";
+
+const ROOT: &str = "/trashed";
+const RESTORED: &str = "/trashed/restored";
+const DELETED: &str = "/trashed/deleted";
+
+/// No user's contents have numbers so high.
+const CONTENT: Content = Content { number: u32::MAX, length: 5_000 };
+
+/// Of a page of the trash.
+const PAGE: u32 = 1_000;
+
+/// Clocks drift, and the background collects in steps.
+const SLACK: Span = Span::from_ms(500);
+
+/// Two files that were deleted, one of which was restored in time.
+#[derive(Debug)]
+pub struct Trashed {
+    deleted_at: Time,
+    undelete: Span,
+}
+
+/// Deletes two files and restores one of them. `None` if that took so long that its time may have been over.
+pub async fn prepare(
+    world: &World,
+    client: &ClientHandle,
+    (storage, undelete): (Storage, Span),
+    violations: &Violations,
+) -> Option<Trashed> {
+    let put = |path: &str| {
+        let (path, replace, piece) = (path.to_owned(), false, 4_096);
+        Operation::Put { path, content: CONTENT, replace, piece, storage }
+    };
+    let delete = |path: &str| Operation::Delete { path: path.to_owned(), recursive: false };
+    let mkdir = Operation::Mkdir { path: ROOT.to_owned(), parents: false };
+    for operation in [mkdir, put(RESTORED), put(DELETED)] {
+        did(client, &operation, violations).await?;
+    }
+    let deleted_at = world.now();
+    for operation in [delete(RESTORED), delete(DELETED)] {
+        did(client, &operation, violations).await?;
+    }
+    let restored = perform(client, &Operation::Restore { path: RESTORED.to_owned() }).await;
+    let trashed = Trashed { deleted_at, undelete };
+    if trashed.may_be_over(world.now()) {
+        return None;
+    }
+    if restored != Outcome::Done {
+        violations.add(NAME, format!("{RESTORED} can't be restored: {}", short(&restored)));
+        return None;
+    }
+    let listed = listed(client, violations).await?;
+    if !trashed.may_be_over(world.now()) && listed != [DELETED] {
+        violations.add(NAME, format!("{DELETED} is in the trash, but listed are {listed:?}"));
+    }
+    Some(trashed)
+}
+
+/// Looks again once the time in the trash is over, if that is soon.
+pub async fn check(cluster: &Cluster, client: &ClientHandle, trashed: &Trashed, violations: &Violations) {
+    let world = &cluster.world;
+    let soon = trashed.undelete < Span::from_ms(60_000);
+    let over = trashed.deleted_at + trashed.undelete + SLACK + SLACK;
+    while soon && world.now() < over {
+        world.sleep(SLACK).await;
+    }
+    let outcome = perform(client, &Operation::Get { path: RESTORED.to_owned() }).await;
+    if !matches!(outcome, Outcome::Read { content: Some(CONTENT), .. }) {
+        violations.add(NAME, format!("{RESTORED} was restored, and is now {}", short(&outcome)));
+    }
+    let Some(listed) = listed(client, violations).await else { return };
+    // Deleted by a clock that was ahead: a start has set it right since, and the time comes later.
+    if cluster.clock_jumped(MASTER) {
+        return;
+    }
+    let expected: &[&str] = if soon { &[] } else { &[DELETED] };
+    if listed != expected {
+        violations.add(NAME, format!("the trash should hold {expected:?} of {ROOT}, but lists {listed:?}"));
+    }
+}
+
+impl Trashed {
+    fn may_be_over(&self, now: Time) -> bool {
+        now + SLACK > self.deleted_at + self.undelete
+    }
+}
+
+async fn did(client: &ClientHandle, operation: &Operation, violations: &Violations) -> Option<()> {
+    match perform(client, operation).await {
+        Outcome::Done | Outcome::Stored { .. } => Some(()),
+        other => {
+            violations.add(NAME, format!("{} came to {}", operation.brief(), short(&other)));
+            None
+        }
+    }
+}
+
+/// What the trash lists of the checker's own.
+async fn listed(client: &ClientHandle, violations: &Violations) -> Option<Vec<String>> {
+    let (mut paths, mut after) = (Vec::new(), None);
+    loop {
+        match master(client, MasterRequest::ListTrash { after, limit: PAGE }).await {
+            Ok(MasterReply::Trash { entries, more }) => {
+                after = entries.last().map(|entry| entry.id);
+                paths.extend(entries.into_iter().map(|e| e.path).filter(|path| path.starts_with(ROOT)));
+                if !more || after.is_none() {
+                    return Some(paths);
+                }
+            }
+            other => {
+                violations.add(NAME, format!("the trash can't be listed: {other:?}"));
+                return None;
+            }
+        }
+    }
+}
