@@ -22,6 +22,7 @@ pub const MARKS: &[&str] = &[
     "chunkserver.journal_kept",
     "chunkserver.journal_rewritten",
     "chunkserver.journal_without_space",
+    "chunkserver.sealed_while_leaving",
     "chunkserver.volume_failed",
     "client.append_failed",
     "client.append_timed_out",

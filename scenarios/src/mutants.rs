@@ -73,7 +73,7 @@ pub fn profile(defect: Defect) -> Profile {
         Defect::ReportBlind | Defect::DropUnchecked | Defect::OrderedDropCounts | Defect::ReplacedVouches => {
             Profile::Operators
         }
-        Defect::ChangeUnnoticed => Profile::Disk,
+        Defect::ChangeUnnoticed => Profile::Crashes,
         Defect::RenameKeepsSource
         | Defect::ReadOffByOne
         | Defect::EarlyVisible

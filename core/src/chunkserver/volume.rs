@@ -247,6 +247,7 @@ impl Chunkserver {
         }
         if let Some(replica) = self.replicas.get_mut(&chunk) {
             if leaving && replica.state == ReplicaState::Sealed {
+                reached!("chunkserver.sealed_while_leaving");
                 return;
             }
             let volume = self.volumes[usize::from(replica.volume)].identity.volume;

@@ -114,7 +114,7 @@ fn check(cluster: &Cluster, dropper: &str, chunk: ChunkId, order: &Order) -> Res
     }
     // What rots does so in silence.
     let mut harm = cluster.world.damage_injected();
-    harm.retain(|d| d.kind != DamageKind::Wipe);
+    harm.retain(|d| d.kind != DamageKind::Wipe && (d.path.is_empty() || d.path.starts_with(&path)));
     let harmed: BTreeSet<String> = harm.into_iter().map(|d| d.node).collect();
     let is_excused = |server: &String| {
         let lost = order.unheard.contains(server) || lost_since(cluster, server, order.at);

@@ -224,6 +224,9 @@ pub enum Fault {
         target: Target,
         /// Which, modulo the volumes that there are.
         volume: u16,
+        /// Whether its machine lost power: nobody hears that the process is over.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        power: bool,
     },
     /// A sector of a chunk file, sidecar or journal was written to the wrong place, at once.
     Misdirect {

@@ -73,8 +73,12 @@ pub(super) fn strike(fault: &Fault, cluster: &Cluster) -> Undo {
             }
             Undo::Nothing
         }
-        Fault::Wipe { volume, .. } => {
-            world.kill(&node);
+        Fault::Wipe { volume, power, .. } => {
+            if *power {
+                world.power_cut(&node);
+            } else {
+                world.kill(&node);
+            }
             world.wipe_volume(&node, volume % cluster.volumes(&node).max(1));
             Undo::Restart(vec![node])
         }

@@ -131,7 +131,7 @@ mod tests {
     #[test]
     fn two_servers_that_lose_data_are_too_many() {
         let wipe = |i| Strike {
-            fault: Fault::Wipe { target: Target::Server(i), volume: 0 },
+            fault: Fault::Wipe { target: Target::Server(i), volume: 0, power: false },
             ..strike(1, Target::Master)
         };
         assert!(Plan { strikes: vec![wipe(0), wipe(0)], ..Plan::tiny(1) }.is_survivable());

@@ -314,7 +314,11 @@ impl Draw<'_> {
                 journals: false,
             },
             Kind::BadSector => Fault::BadSector { target: self.victim?.clone() },
-            Kind::Wipe => Fault::Wipe { target: self.victim?.clone(), volume: self.rng.below(4) as u16 },
+            Kind::Wipe => Fault::Wipe {
+                target: self.victim?.clone(),
+                volume: self.rng.below(4) as u16,
+                power: self.rng.chance(1, 3),
+            },
             Kind::DiskErrors => {
                 let target = if relaxed { self.victim?.clone() } else { self.server() };
                 Fault::DiskErrors {

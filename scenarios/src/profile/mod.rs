@@ -112,6 +112,7 @@ impl Profile {
                 Kind::Pause,
                 Kind::KillClient,
                 Kind::CrashLoop,
+                Kind::StaleCopy,
                 Kind::RollingRestart,
                 Kind::SlowNode,
                 Kind::Jump,
@@ -171,7 +172,6 @@ impl Profile {
                     Kind::FullDisk,
                     Kind::SlowDisk,
                     Kind::StuckSync,
-                    Kind::StaleCopy,
                     Kind::MasterDisk,
                     Kind::Kill,
                 ]

@@ -155,7 +155,7 @@ impl Draw<'_> {
             let (at, lasts) = (gone + patience + self.rng.below(300), 1_500 + self.rng.below(2_500));
             strikes.push(self.strike(at, lasts, Fault::StuckSync { target: Target::Master }));
             let (volume, after) = (self.rng.below(4) as u16, 300 + self.rng.below(lasts - 800));
-            let wipe = Fault::Wipe { target: victim.clone(), volume };
+            let wipe = Fault::Wipe { target: victim.clone(), volume, power: self.rng.chance(1, 2) };
             let down = 10 + self.rng.below(50);
             strikes.push(self.strike(at + after, down, wipe));
         }
@@ -171,7 +171,8 @@ impl Draw<'_> {
         let deaf = Fault::Stall { target: Target::Member(1), other: Target::Member(2) };
         let opened = Moment { what: Cue::Grant, at: None, after_us: 0 };
         let written = || Some(Moment { what: Cue::Data, at: Some(at), after_us: 5_000 });
-        let wipe = Fault::Wipe { target: Target::Server(at), volume: self.rng.below(4) as u16 };
+        let volume = self.rng.below(4) as u16;
+        let wipe = Fault::Wipe { target: Target::Server(at), volume, power: false };
         let down = 10 + self.rng.below(100);
         vec![
             Strike { cue: Some(opened), ..self.strike(0, lasts, deaf) },
