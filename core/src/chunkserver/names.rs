@@ -88,10 +88,10 @@ pub(super) fn is_purged(path: &DiskPath) -> bool {
     name.and_then(parse_quarantined).is_some_and(|(_, _, keep)| !keep)
 }
 
-/// Whether a path is that of a sidecar in the quarantine.
-pub(super) fn is_quarantined_sidecar(path: &DiskPath) -> bool {
-    let name = path.name.strip_prefix("quarantine/");
-    name.and_then(parse_quarantined).is_some_and(|(name, ..)| name.ends_with(".meta"))
+/// The chunk whose sidecar a path in the quarantine is.
+pub(super) fn quarantined_sidecar(path: &DiskPath) -> Option<ChunkId> {
+    let (name, ..) = parse_quarantined(path.name.strip_prefix("quarantine/")?)?;
+    parse(name).filter(|(.., meta)| *meta).map(|(_, chunk, _)| chunk)
 }
 
 /// What a file in the quarantine was called, its number there, and whether it is kept for good.

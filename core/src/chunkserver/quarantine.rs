@@ -165,8 +165,12 @@ impl Chunkserver {
         }
         for path in due {
             let volume = self.volume(path.volume);
+            let sidecar = names::quarantined_sidecar(&path).filter(|_| !volume.journal.is_durable());
             // Until the journal has durably forgotten the chunk, its sidecar shows that there is nothing to forget.
-            if names::is_quarantined_sidecar(&path) && !volume.journal.is_durable() {
+            if let Some(chunk) = sidecar {
+                if volume.journal.is_idle() && !volume.journal.has_pending() {
+                    self.forget_in_journal(path.volume, chunk);
+                }
                 self.purges.push_back((now + PURGE_AGAIN, path));
             } else if volume.is_ready() {
                 reached!("quarantine.purged");

@@ -281,6 +281,23 @@ fn an_unsealed_replica_is_forgotten_before_its_file_goes() {
 }
 
 #[test]
+fn the_quarantine_is_emptied_although_the_journals_last_words_are_not_synced() {
+    let config = ChunkserverConfig { quarantine_ms: 1_000, ..ChunkserverConfig::default() };
+    let mut world = World::with(config);
+    let (chunk, volume) = (ChunkId(5), world.nodes[0].volumes[0]);
+    for chunk in [5, 6] {
+        world.write(chunk, b"bytes");
+    }
+    world.seal(&[0], 5, b"bytes");
+    world.order(0, ToServer::Drop { chunk, version: V2, volume, reason: DropReason::Reclaimed });
+    world.run();
+    world.seal(&[0], 6, b"bytes");
+    assert_eq!(world.nodes[0].disk.find("quarantine/").len(), 2);
+    world.pass(6_000);
+    assert_eq!(world.nodes[0].disk.find("quarantine/").len(), 0);
+}
+
+#[test]
 fn the_quarantine_is_purged_as_fast_as_it_is_filled() {
     let config = ChunkserverConfig { quarantine_ms: 2_000, ..ChunkserverConfig::default() };
     let mut world = World::with(config);
