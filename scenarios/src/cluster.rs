@@ -358,6 +358,11 @@ pub(crate) fn seems_torn(journal: &[u8]) -> bool {
     scan.finish().is_ok()
 }
 
+/// The path of the sidecar of the chunk file at `path`.
+pub(crate) fn sidecar(path: &str) -> String {
+    format!("{path}.meta")
+}
+
 /// Whether a path on a volume is a journal.
 pub(crate) fn is_journal(path: &str) -> bool {
     path.starts_with("journal-")

@@ -56,7 +56,8 @@ pub fn profile(defect: Defect) -> Profile {
         | Defect::SidecarNotSynced
         | Defect::SidecarNameNotSynced
         | Defect::SkipDirSync
-        | Defect::SealTruncatesFirst => Profile::Power,
+        | Defect::SealTruncatesFirst
+        | Defect::OrphanMovedFirst => Profile::Power,
         Defect::NoTombstone
         | Defect::AckDuplicateEarly
         | Defect::ResumeAfterRestart

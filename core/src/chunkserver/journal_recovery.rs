@@ -30,7 +30,7 @@ impl Recovery {
     }
 
     /// A sealed replica's drop does not wait for the journal, which may be without space: a promise from before the seal is
-    /// over all the same.
+    /// over all the same. No unsealed replica ever follows a sealed one; once chunks can be reopened, versions have to decide.
     fn forget_dropped(&mut self) {
         for chunk in &self.dropped {
             let gone = self.files.get(chunk).is_none_or(|found| found.data.is_none() && !found.meta);
@@ -159,6 +159,7 @@ impl Chunkserver {
         r.phase = Phase::Tails;
         self.next_tail(index, r);
     }
+
     /// A full disk must not take away what is on it. Overwriting needs no room, and makes what may be in the page cache
     /// only as durable as a new file would be.
     pub(super) fn keep_journal(&mut self, index: u16, r: &mut Recovery) {

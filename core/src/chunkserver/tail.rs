@@ -160,6 +160,11 @@ impl Chunkserver {
             let number = self.volume(index).quarantine_number;
             self.volume_mut(index).quarantine_number += 1;
             let keep = r.distrusted;
+            // A move of its sidecar may be in the page cache only: if that came back, and this move did not, it would look
+            // like a sealed replica without its bytes.
+            if !self.setup.defects.has(Defect::OrphanMovedFirst) {
+                r.script.step(DiskRequest::SyncDir(names::dir(index, chunk)));
+            }
             let to = names::quarantined(index, &names::file_name(cluster, chunk), number, keep);
             r.script.attempt(DiskRequest::Rename { from: names::data(index, cluster, chunk), to });
         }

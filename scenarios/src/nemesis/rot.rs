@@ -1,10 +1,7 @@
 //! Bits rot, sectors die, volumes vanish.
 
 use super::{Fault, Undo};
-use crate::cluster::{Cluster, MASTER, is_chunk_file, is_journal, seems_torn};
-
-/// What a sidecar's name ends with beyond its chunk's.
-const SIDECAR: &str = ".meta";
+use crate::cluster::{Cluster, MASTER, is_chunk_file, is_journal, seems_torn, sidecar};
 
 /// Chunks, their sidecars, and the journals that hold what was promised of unsealed ones.
 fn may_rot(path: &str) -> bool {
@@ -37,7 +34,6 @@ pub(super) fn strike(fault: &Fault, cluster: &Cluster) -> Undo {
             Undo::Nothing
         }
         Fault::Remove { .. } => {
-            let sidecar = |path: &str| format!("{path}{SIDECAR}");
             let mut sealed = cluster.chunk_files(&node);
             sealed.retain(|(volume, path, ..)| world.read_file(&node, *volume, &sidecar(path)).is_some());
             if let Some((volume, path, ..)) = rng.pick(&sealed) {

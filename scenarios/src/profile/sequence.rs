@@ -280,11 +280,9 @@ impl Draw<'_> {
             }
         }
         let power = !self.shape.is_relaxed();
-        let dies = match unsynced && power {
-            true => Fault::PowerCut { target },
-            false => self.crash_point(target, 8, power),
-        };
-        let dies_us = self.rng.below(if unsynced { 600_000 } else { 500 });
+        let late = unsynced && power && self.rng.chance(1, 2);
+        let dies = if late { Fault::PowerCut { target } } else { self.crash_point(target, 10, power) };
+        let dies_us = self.rng.below(if late { 600_000 } else { 500 });
         let down = 10 + self.rng.below(200);
         strikes.push(Strike {
             cue: cued(Cue::Seal, dies_us),
