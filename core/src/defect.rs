@@ -155,6 +155,8 @@ defects! {
     ReplacedVouches = "replaced-vouches",
     /// Any heartbeat of the old process shows that it lives, and that its successor is a copy.
     LastWordsProve = "last-words-prove",
+    /// A copy moves an unsealed replica away before the journal has forgotten it.
+    ReplacedBeforeForgotten = "replaced-before-forgotten",
     /// A start moves bytes that nobody describes to the quarantine before the move of their sidecar is durable.
     OrphanMovedFirst = "orphan-moved-first",
     /// A journal that rotted is taken for one whose last write was torn.

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use super::Chunkserver;
 use super::flush::Kept;
 use super::job::{Event, Job, Phase, data_of};
+use super::journal::{Record, Waiter};
 use super::names;
 use super::pull::{Pull, read_step};
 use super::script::Script;
@@ -86,6 +87,7 @@ impl Chunkserver {
             (Phase::Pulling, _) => self.copy_pulled(job),
             (Phase::ReadingBack { offset }, Event::Disk { result }) => self.read_back(job, offset, result),
             (Phase::Quieting, _) => self.adopt_copy(job),
+            (Phase::Releasing, Event::Journalled) => self.clear_names(job),
             (Phase::Forgetting, Event::Journalled) => self.name_copy(job),
             (Phase::Cleaning, _) => self.copy_script(job, None),
             (_, Event::Disk { result }) => self.copy_script(job, Some(result)),
@@ -202,9 +204,25 @@ impl Chunkserver {
         let old = self.replicas.get_mut(&chunk).map(|replica| {
             // Reads of the old files that are still under way must not be taken for the new ones.
             replica.state = ReplicaState::Damaged;
-            replica.volume
+            (replica.volume, replica.unsealed.is_some())
         });
-        if let Some(old) = old {
+        let late = self.setup.defects.has(Defect::ReplacedBeforeForgotten);
+        if let Some((old, true)) = old
+            && self.volume(old).is_ready()
+            && !late
+        {
+            // A promise that came back without its file would be taken for damage. A file without its promise is put aside.
+            job.phase = Phase::Releasing;
+            let waiter = Waiter::Job { chunk, job: job.id };
+            self.log(old, alloc::vec![Record::Forget { chunk }], waiter, true);
+            return Some(job);
+        }
+        self.clear_names(job)
+    }
+
+    fn clear_names(&mut self, mut job: Job) -> Option<Job> {
+        let chunk = job.chunk;
+        if let Some(old) = self.replicas.get(&chunk).map(|replica| replica.volume) {
             self.renew(chunk);
             if self.volume(old).is_ready() {
                 reached!("copy.replaces_replica");

@@ -35,6 +35,8 @@ pub(super) enum Phase {
     ReadingBack { offset: u64 },
     /// Steps before the pull.
     Preparing,
+    /// An unsealed replica that a copy replaces is being forgotten by its journal.
+    Releasing,
     /// What a copy replaces is being moved to the quarantine,
     Clearing,
     /// forgotten by the journal.
@@ -120,11 +122,15 @@ impl Jobs {
         copies.filter(|job| job.phase == Phase::Finishing).map(|job| job.chunk).collect()
     }
 
-    /// Whether the unsealed replica of a chunk is being dropped, and gone from the journal.
+    /// Whether the unsealed replica of a chunk is being dropped or replaced, and gone from the journal.
     pub(super) fn is_forgotten(&self, chunk: ChunkId) -> bool {
-        self.running.get(&chunk).and_then(|job| job.as_ref()).is_some_and(|job| {
-            matches!(job.order, ToServer::Drop { .. })
-                && matches!(job.phase, Phase::Forgetting | Phase::Finishing)
+        let running = self.running.get(&chunk).and_then(|job| job.as_ref());
+        running.is_some_and(|job| match job.order {
+            ToServer::Drop { .. } => matches!(job.phase, Phase::Forgetting | Phase::Finishing),
+            ToServer::Copy { .. } => {
+                matches!(job.phase, Phase::Releasing | Phase::Clearing | Phase::Forgetting)
+            }
+            _ => false,
         })
     }
 
@@ -249,7 +255,8 @@ impl Chunkserver {
 
     /// The volume failed: the order is looked at again.
     pub(super) fn abort_job_on(&mut self, chunk: ChunkId, volume: u16) {
-        if self.jobs.job_mut(chunk).is_none_or(|job| job.volume != volume) {
+        let waits = |job: &Job| job.volume == volume || job.phase == Phase::Releasing;
+        if self.jobs.job_mut(chunk).is_none_or(|job| !waits(job)) {
             return;
         }
         if let Some(Some(job)) = self.jobs.running.remove(&chunk) {

@@ -147,7 +147,7 @@ pub fn watch(cluster: &Cluster, violations: &Violations) {
                 if start.0.insert(*process) {
                     (start.1, start.2) = (start.2, now);
                 }
-                for (chunk, vote) in taken_back(&cluster, from, memory) {
+                for (chunk, vote) in taken_back(&cluster, (from, *process), memory) {
                     violations.add(
                         NAME,
                         format!(
@@ -163,7 +163,11 @@ pub fn watch(cluster: &Cluster, violations: &Violations) {
 }
 
 /// Votes that stand and of which a server that started again has less, or nothing.
-fn taken_back(cluster: &Cluster, server: &str, memory: &Memory) -> Vec<(ChunkId, Promise)> {
+fn taken_back(
+    cluster: &Cluster,
+    (server, process): (&str, ProcessId),
+    memory: &Memory,
+) -> Vec<(ChunkId, Promise)> {
     let found = cluster.world.inspect(server, |machine: &Chunkserver| {
         let replicas: BTreeMap<ChunkId, _> = machine.replicas().map(|r| (r.chunk, r)).collect();
         let now: Vec<Incarnation> =
@@ -171,6 +175,10 @@ fn taken_back(cluster: &Cluster, server: &str, memory: &Memory) -> Vec<(ChunkId,
         (replicas, now)
     });
     let Some((replicas, now)) = found else { return Vec::new() };
+    // A process that died may ask to be registered when the next one has not read its disks yet.
+    if now.iter().any(|now| now.process != process) {
+        return Vec::new();
+    }
     let unharmed = !cluster.disk_errors().contains(server)
         && cluster.world.damage_injected().iter().all(|d| d.node != server);
     let own = memory.members.iter().filter(|((_, of), _)| of == server);

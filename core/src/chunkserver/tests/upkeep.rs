@@ -298,6 +298,27 @@ fn the_quarantine_is_emptied_although_the_journals_last_words_are_not_synced() {
 }
 
 #[test]
+fn an_unsealed_replica_is_forgotten_before_a_copy_takes_its_place() {
+    for stuck in ["SyncDir(DiskPath { volume: 0, name: \"quarantine\" })", JOURNAL_SYNC] {
+        let mut world = World::new();
+        world.write(5, b"bytes");
+        let sealed = world.seal(&[1, 2], 5, b"bytes");
+        world.nodes[0].stuck = Some(stuck);
+        world.order(0, copy(&world, 0, sealed, &["cs1"]));
+        world.run();
+        world.nodes[0].stuck = None;
+        world.restart(0, false);
+        assert_eq!(world.nodes[0].alarms, [""; 0], "{stuck}");
+        world.order(0, copy(&world, 0, sealed, &["cs1"]));
+        world.run();
+        assert_eq!(world.read(0, 5, V2, 0, 5).unwrap().bytes, &b"bytes"[..]);
+        world.restart(0, true);
+        assert_eq!(world.read(0, 5, V2, 0, 5).unwrap().bytes, &b"bytes"[..]);
+        assert_eq!(world.nodes[0].alarms, [""; 0], "{stuck}");
+    }
+}
+
+#[test]
 fn the_quarantine_is_purged_as_fast_as_it_is_filled() {
     let config = ChunkserverConfig { quarantine_ms: 2_000, ..ChunkserverConfig::default() };
     let mut world = World::with(config);
