@@ -108,13 +108,8 @@ pub const STORIES: &[(Defect, &str)] = &[
 ];
 
 /// Defects that need what no storm does, and why.
-pub const DIRECTED_ONLY: &[(Defect, &str)] = &[
-    (Defect::GapAccepted, "a connection keeps its order, and no writer leaves a number out"),
-    (
-        Defect::DropAnyVersion,
-        "a correct master orders a drop only of what its chunk can do without, whatever has become of it since",
-    ),
-];
+pub const DIRECTED_ONLY: &[(Defect, &str)] =
+    &[(Defect::GapAccepted, "a connection keeps its order, and no writer leaves a number out")];
 
 fn told(list: &[(Defect, &'static str)], defect: Defect) -> Option<&'static str> {
     list.iter().find(|(d, _)| *d == defect).map(|(_, text)| *text)
