@@ -38,7 +38,12 @@ pub fn watch(cluster: &Cluster, defects: Defects, violations: &Violations) {
         }
         last = index;
         let digest = master.catalog().digest();
-        let before = *known.entry(index).or_insert(digest);
+        // What a start has read may not be durable, and is nothing that anybody was told, until the master serves.
+        let before = if serves {
+            *known.entry(index).or_insert(digest)
+        } else {
+            *known.get(&index).unwrap_or(&digest)
+        };
         if before != digest {
             found.add(
                 NAME,
