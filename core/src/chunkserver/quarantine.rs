@@ -165,8 +165,10 @@ impl Chunkserver {
         }
         for path in due {
             let volume = self.volume(path.volume);
-            let sidecar = names::quarantined_sidecar(&path).filter(|_| !volume.journal.is_durable());
-            // Until the journal has durably forgotten the chunk, its sidecar shows that there is nothing to forget.
+            // Until the journal has durably forgotten the chunk, its sidecar shows that there is nothing to forget. A replica
+            // that came since has a sidecar of its own, and may have a note of damage that must stay.
+            let needed = |chunk: &ChunkId| !volume.journal.is_durable() && !self.replicas.contains_key(chunk);
+            let sidecar = names::quarantined_sidecar(&path).filter(needed);
             if let Some(chunk) = sidecar {
                 if volume.journal.is_idle() && !volume.journal.has_pending() {
                     self.forget_in_journal(path.volume, chunk);

@@ -298,6 +298,29 @@ fn the_quarantine_is_emptied_although_the_journals_last_words_are_not_synced() {
 }
 
 #[test]
+fn purging_an_older_replica_forgets_no_damage_of_the_present_one() {
+    let config = ChunkserverConfig { quarantine_ms: 1_000, ..ChunkserverConfig::default() };
+    let mut world = World::with(config);
+    let (chunk, volume) = (ChunkId(5), world.nodes[0].volumes[0]);
+    for chunk in [5, 6] {
+        world.write(chunk, b"bytes");
+    }
+    let sealed = world.seal(&[0, 1], 5, b"bytes");
+    world.order(0, ToServer::Drop { chunk, version: V2, volume, reason: DropReason::Excess });
+    world.run();
+    world.order(0, copy(&world, 0, sealed, &["cs1"]));
+    world.run();
+    let path = world.nodes[0].disk.find("chunks/05/").into_iter().find(|p| !p.name.ends_with(".meta"));
+    world.nodes[0].disk.flip(&path.unwrap(), 3);
+    assert!(world.read(0, 5, V2, 0, 5).is_err());
+    world.seal(&[0], 6, b"bytes");
+    world.pass(4_000);
+    assert_eq!(world.nodes[0].disk.find("quarantine/").len(), 0);
+    world.restart(0, true);
+    assert_eq!(world.state(0, 5), Some(ReplicaState::Damaged));
+}
+
+#[test]
 fn an_unsealed_replica_is_forgotten_before_a_copy_takes_its_place() {
     for stuck in ["SyncDir(DiskPath { volume: 0, name: \"quarantine\" })", JOURNAL_SYNC] {
         let mut world = World::new();
