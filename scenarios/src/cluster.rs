@@ -326,8 +326,9 @@ impl Cluster {
     }
 }
 
-fn lock(memory: &Mutex<Memory>) -> MutexGuard<'_, Memory> {
-    memory.lock().unwrap_or_else(PoisonError::into_inner)
+/// What a mutex guards; a panic elsewhere fails the run by itself.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The name of chunkserver `i`.
@@ -358,9 +359,12 @@ pub(crate) fn seems_torn(journal: &[u8]) -> bool {
     scan.finish().is_ok()
 }
 
+/// What a sidecar's path ends with beyond its chunk's.
+pub(crate) const SIDECAR: &str = ".meta";
+
 /// The path of the sidecar of the chunk file at `path`.
 pub(crate) fn sidecar(path: &str) -> String {
-    format!("{path}.meta")
+    format!("{path}{SIDECAR}")
 }
 
 /// Whether a path on a volume is a journal.

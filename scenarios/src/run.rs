@@ -200,15 +200,14 @@ async fn story(
         let stranger = cluster.start_stranger(permissions::stranger());
         let drawn = (&mut Rng::stream(plan.seed, permissions::NAME), plan.keeps_trash());
         let guarded = permissions::prepare(&cluster.clients[0], &stranger, drawn, &violations).await;
-        let kept = (plan.storage(), Span::from_ms(plan.shape.master.undelete_ms));
-        let trashed = trash::prepare(&world, &cluster.clients[0], kept, &violations).await;
+        let trashed = trash::prepare(&cluster, &violations).await;
         everybody_down(&cluster, plan.shape.is_relaxed()).await;
         settle(&cluster, &mut models, &violations).await;
         if let Some(guarded) = guarded {
             permissions::check(&stranger, &guarded, &violations).await;
         }
         if let Some(trashed) = trashed {
-            trash::check(&cluster, &cluster.clients[0], &trashed, &violations).await;
+            trash::check(&cluster, &trashed, &violations).await;
         }
         log_agreement::check(&cluster, defects, &violations);
         judgement = linearizability::check(&cluster, &shared_names, &recorder, &violations).await;

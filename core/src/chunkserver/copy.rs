@@ -13,7 +13,6 @@ use bytes::Bytes;
 use super::Chunkserver;
 use super::flush::Kept;
 use super::job::{Event, Job, Phase, data_of};
-use super::journal::{Record, Waiter};
 use super::names;
 use super::pull::{Pull, read_step};
 use super::script::Script;
@@ -104,7 +103,10 @@ impl Chunkserver {
                 Phase::Logging => self.copy_is_whole(job),
                 // Earlier, a crash would bring back a damaged replica as a sound one; later, the note of damage would condemn
                 // the new one. A note may be there even if no replica is: a sealed one's drop does not wait for the journal.
-                Phase::Clearing => Some(self.forget_first(job)),
+                Phase::Clearing => {
+                    let volume = job.volume;
+                    Some(self.forget_first(job, volume, Phase::Forgetting))
+                }
                 Phase::Cleaning => None,
                 _ => self.finish_copy(&job),
             },
@@ -198,7 +200,7 @@ impl Chunkserver {
         }
     }
 
-    fn adopt_copy(&mut self, mut job: Job) -> Option<Job> {
+    fn adopt_copy(&mut self, job: Job) -> Option<Job> {
         let ToServer::Copy { sealed, .. } = job.order else { return None };
         let chunk = sealed.chunk;
         let old = self.replicas.get_mut(&chunk).map(|replica| {
@@ -212,10 +214,7 @@ impl Chunkserver {
             && !late
         {
             // A promise that came back without its file would be taken for damage. A file without its promise is put aside.
-            job.phase = Phase::Releasing;
-            let waiter = Waiter::Job { chunk, job: job.id };
-            self.log(old, alloc::vec![Record::Forget { chunk }], waiter, true);
-            return Some(job);
+            return Some(self.forget_first(job, old, Phase::Releasing));
         }
         self.clear_names(job)
     }

@@ -106,7 +106,8 @@ impl Chunkserver {
                 let late = self.setup.defects.has(Defect::DropBeforeForgotten);
                 if self.replicas.get(&chunk).is_some_and(|replica| replica.unsealed.is_some()) && !late {
                     // A promise that came back without its file would be taken for damage.
-                    return Some(self.forget_first(job));
+                    let volume = job.volume;
+                    return Some(self.forget_first(job, volume, Phase::Forgetting));
                 }
                 job.phase = Phase::Finishing;
                 None
@@ -136,11 +137,11 @@ impl Chunkserver {
         }
     }
 
-    /// The job goes on when the journal has durably forgotten its chunk.
-    pub(super) fn forget_first(&mut self, mut job: Job) -> Job {
-        job.phase = Phase::Forgetting;
+    /// The job goes on, in `phase`, when a volume's journal has durably forgotten its chunk.
+    pub(super) fn forget_first(&mut self, mut job: Job, volume: u16, phase: Phase) -> Job {
+        job.phase = phase;
         let (chunk, waiter) = (job.chunk, Waiter::Job { chunk: job.chunk, job: job.id });
-        self.log(job.volume, alloc::vec![Record::Forget { chunk }], waiter, true);
+        self.log(volume, alloc::vec![Record::Forget { chunk }], waiter, true);
         job
     }
 

@@ -267,11 +267,9 @@ impl<T> Oplog<T> {
             self.take_recovery_step(now, step, &mut outcome);
             return outcome;
         }
-        let acks = self.defects.has(Defect::FullLogAcks);
-        let result = result.or_else(|error| if acks { Ok(DiskOk::Done) } else { Err(error) });
-        let writing = matches!(self.state, State::Writing | State::RotateWrite(_));
+        let full = result == Err(DiskError::NoSpace);
+        let result = if full && self.defects.has(Defect::FullLogAcks) { Ok(DiskOk::Done) } else { result };
         if result == Err(DiskError::NoSpace)
-            && writing
             && let Some(request) = self.write.take()
         {
             reached!("oplog.full");

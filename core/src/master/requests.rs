@@ -77,18 +77,15 @@ impl Master {
             }
             return false;
         }
-        if self.log.is_blocked() {
-            let error =
-                MasterError::Busy("no space for the operation log; free some on the master's disk".into());
-            self.reply(from.clone(), asked.1, Err(error), fx);
-            return false;
-        }
-        if self.log.backlog() >= MAX_BACKLOG {
-            let error = MasterError::Busy(format!("{MAX_BACKLOG} changes wait for the log"));
-            self.reply(from.clone(), asked.1, Err(error), fx);
-            return false;
-        }
-        true
+        let why = if self.log.is_blocked() {
+            "no space for the operation log; free some on the master's disk".into()
+        } else if self.log.backlog() >= MAX_BACKLOG {
+            format!("{MAX_BACKLOG} changes wait for the log")
+        } else {
+            return true;
+        };
+        self.reply(from.clone(), asked.1, Err(MasterError::Busy(why)), fx);
+        false
     }
 
     /// What became of a request that was carried out or refused before.

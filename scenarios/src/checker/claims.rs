@@ -8,7 +8,7 @@ use cairn_core::message::ReplicaState;
 
 use runtime_sim::{Damage, DamageKind};
 
-use crate::cluster::{Cluster, chunk_of, sidecar};
+use crate::cluster::{Cluster, SIDECAR, chunk_of, sidecar};
 use crate::violation::Violations;
 
 const NAME: &str = "claims";
@@ -49,19 +49,17 @@ fn check(cluster: &Cluster, name: &str, server: &Chunkserver) -> Result<(), Stri
         .damage_injected()
         .iter()
         .filter(by_hand)
-        .filter_map(|d| chunk_of(d.path.trim_end_matches(".meta")))
+        .filter_map(|d| chunk_of(d.path.strip_suffix(SIDECAR).unwrap_or(&d.path)))
         .collect();
     for replica in server.replicas().filter(|r| r.state == ReplicaState::Sealed) {
         let path = files.get(&(replica.volume_index, replica.chunk));
-        let volume = replica.volume_index;
-        let is_bare = |path: &String| cluster.world.durable_length(name, volume, &sidecar(path)).is_none();
+        let found = path.and_then(|path| held(cluster, name, (replica.volume_index, path), replica.ready));
         // What rotted since it was written is for the scrubber to find.
         if path.is_some_and(|path| harmed.contains(path))
-            || path.is_none_or(is_bare) && removed.contains(&replica.chunk)
+            || found.is_none() && removed.contains(&replica.chunk)
         {
             continue;
         }
-        let found = path.and_then(|path| held(cluster, name, (volume, path), replica.ready));
         if found != Some((replica.ready, replica.crc)) {
             return Err(format!(
                 "{name} came back and claims {} {} with {} bytes and checksum {:08x}, its disk has {found:x?}",

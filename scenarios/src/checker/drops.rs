@@ -4,14 +4,14 @@
 //! silence: such a server is excused until its next process has registered, and for orders that were given before that.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use cairn_core::id::{ChunkId, ProcessId, VolumeId};
 use cairn_core::message::{FromServer, Message, ToServer};
 use cairn_core::time::Time;
 use runtime_sim::{Damage, DamageKind};
 
-use crate::cluster::{Cluster, chunk_path};
+use crate::cluster::{Cluster, chunk_path, lock};
 use crate::violation::Violations;
 
 const NAME: &str = "drops";
@@ -55,7 +55,7 @@ pub fn watch(cluster: &Cluster, violations: &Violations) {
     let memory = Arc::new(Mutex::new(Memory::default()));
     let (seen, noted) = (cluster.clone(), memory.clone());
     cluster.world.observe_sends(move |now, _, _, _, message| {
-        let mut memory = noted.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut memory = lock(&noted);
         match message {
             Message::FromServer(FromServer::Register { process, .. }) => {
                 memory.asked.entry(*process).or_insert(now);
@@ -69,7 +69,7 @@ pub fn watch(cluster: &Cluster, violations: &Violations) {
     });
     let (seen, violations) = (cluster.clone(), violations.clone());
     cluster.world.observe_messages(move |_, from, to, message| {
-        let mut memory = memory.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut memory = lock(&memory);
         match message {
             Message::FromServer(FromServer::Register { process, .. }) => {
                 let at = memory.asked.get(process).copied().unwrap_or(Time::ZERO);

@@ -1,14 +1,14 @@
 //! A journal that rotted is noticed by the next process that reads it (invariant 31).
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use cairn_core::chunkserver::Chunkserver;
 use cairn_core::disk::DiskRequest;
 use cairn_core::message::{FromServer, Message};
 use runtime_sim::DamageKind;
 
-use crate::cluster::{Cluster, is_journal, seems_torn};
+use crate::cluster::{Cluster, is_journal, lock, seems_torn};
 use crate::violation::Violations;
 
 const NAME: &str = "journals";
@@ -48,8 +48,4 @@ fn is_rotten(cluster: &Cluster, node: &str, volume: u16, path: &str) -> bool {
     };
     cluster.world.damage_standing().iter().any(here)
         && cluster.world.with_file(node, volume, path, |bytes| !seems_torn(bytes)).unwrap_or(false)
-}
-
-fn lock(nodes: &Mutex<BTreeSet<String>>) -> std::sync::MutexGuard<'_, BTreeSet<String>> {
-    nodes.lock().unwrap_or_else(PoisonError::into_inner)
 }

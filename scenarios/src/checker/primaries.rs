@@ -2,14 +2,14 @@
 //! (invariant 17).
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use cairn_core::chunkserver::Chunkserver;
 use cairn_core::id::{ChunkId, ProcessId};
 use cairn_core::message::{FromServer, Grant, MasterReply, Message, ReplicaState, ToServer};
 use cairn_core::time::{Span, Time};
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, lock};
 use crate::violation::Violations;
 
 const NAME: &str = "primaries";
@@ -115,8 +115,4 @@ fn look(memory: &mut Memory, now: Time, name: &str, machine: &Chunkserver, found
             }
         }
     }
-}
-
-fn lock(memory: &Mutex<Memory>) -> MutexGuard<'_, Memory> {
-    memory.lock().unwrap_or_else(PoisonError::into_inner)
 }

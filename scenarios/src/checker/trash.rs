@@ -2,13 +2,13 @@
 
 use cairn_core::message::{MasterReply, MasterRequest};
 use cairn_core::time::{Span, Time};
-use runtime_sim::{ClientHandle, World};
+use runtime_sim::ClientHandle;
 
 use crate::cluster::{Cluster, MASTER};
 use crate::violation::Violations;
 use crate::workload::checker::namespace::short;
 use crate::workload::content::Content;
-use crate::workload::operation::{Operation, Outcome, Storage};
+use crate::workload::operation::{Operation, Outcome};
 use crate::workload::perform::{master, perform};
 
 /// What its violations are called.
@@ -27,20 +27,14 @@ const PAGE: u32 = 1_000;
 /// Clocks drift, and the background collects in steps.
 const SLACK: Span = Span::from_ms(500);
 
-/// Two files that were deleted, one of which was restored in time.
+/// When two files were deleted, one of which was restored in time.
 #[derive(Debug)]
-pub struct Trashed {
-    deleted_at: Time,
-    undelete: Span,
-}
+pub struct Trashed(Time);
 
 /// Deletes two files and restores one of them. `None` if that took so long that its time may have been over.
-pub async fn prepare(
-    world: &World,
-    client: &ClientHandle,
-    (storage, undelete): (Storage, Span),
-    violations: &Violations,
-) -> Option<Trashed> {
+pub async fn prepare(cluster: &Cluster, violations: &Violations) -> Option<Trashed> {
+    let (world, client) = (&cluster.world, &cluster.clients[0]);
+    let storage = cluster.shape.storages.first().copied().unwrap_or_default();
     let put = |path: &str| {
         let (path, replace, piece) = (path.to_owned(), false, 4_096);
         Operation::Put { path, content: CONTENT, replace, piece, storage }
@@ -50,13 +44,13 @@ pub async fn prepare(
     for operation in [mkdir, put(RESTORED), put(DELETED)] {
         did(client, &operation, violations).await?;
     }
-    let deleted_at = world.now();
+    let trashed = Trashed(world.now());
     for operation in [delete(RESTORED), delete(DELETED)] {
         did(client, &operation, violations).await?;
     }
     let restored = perform(client, &Operation::Restore { path: RESTORED.to_owned() }).await;
-    let trashed = Trashed { deleted_at, undelete };
-    if trashed.may_be_over(world.now()) {
+    let may_be_over = || world.now() + SLACK > trashed.over(cluster);
+    if may_be_over() {
         return None;
     }
     if restored != Outcome::Done {
@@ -64,17 +58,17 @@ pub async fn prepare(
         return None;
     }
     let listed = listed(client, violations).await?;
-    if !trashed.may_be_over(world.now()) && listed != [DELETED] {
+    if !may_be_over() && listed != [DELETED] {
         violations.add(NAME, format!("{DELETED} is in the trash, but listed are {listed:?}"));
     }
     Some(trashed)
 }
 
 /// Looks again once the time in the trash is over, if that is soon.
-pub async fn check(cluster: &Cluster, client: &ClientHandle, trashed: &Trashed, violations: &Violations) {
-    let world = &cluster.world;
-    let soon = trashed.undelete < Span::from_ms(60_000);
-    let over = trashed.deleted_at + trashed.undelete + SLACK + SLACK;
+pub async fn check(cluster: &Cluster, trashed: &Trashed, violations: &Violations) {
+    let (world, client) = (&cluster.world, &cluster.clients[0]);
+    let soon = cluster.shape.master.undelete_ms < 60_000;
+    let over = trashed.over(cluster) + SLACK + SLACK;
     while soon && world.now() < over {
         world.sleep(SLACK).await;
     }
@@ -94,8 +88,9 @@ pub async fn check(cluster: &Cluster, client: &ClientHandle, trashed: &Trashed, 
 }
 
 impl Trashed {
-    fn may_be_over(&self, now: Time) -> bool {
-        now + SLACK > self.deleted_at + self.undelete
+    /// When the time in the trash is over.
+    fn over(&self, cluster: &Cluster) -> Time {
+        self.0 + Span::from_ms(cluster.shape.master.undelete_ms)
     }
 }
 

@@ -3,7 +3,7 @@
 //! the promise, and the master does not count it any more.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use cairn_core::chunkserver::Chunkserver;
 use cairn_core::id::{ChunkId, ChunkVersion, Durability, Incarnation, ProcessId};
@@ -13,7 +13,7 @@ use cairn_core::message::{
 use cairn_core::time::{Span, Time};
 use runtime_sim::{Damage, DamageKind};
 
-use crate::cluster::{Cluster, chunk_path, is_journal};
+use crate::cluster::{Cluster, chunk_path, is_journal, lock};
 use crate::violation::Violations;
 
 const NAME: &str = "votes";
@@ -76,14 +76,14 @@ pub fn watch(cluster: &Cluster, violations: &Violations) {
             return;
         };
         // What happens to the disk while the vote is on its way is another story.
-        let memory = remembered.lock().unwrap_or_else(PoisonError::into_inner);
+        let memory = lock(&remembered);
         let Some((grant, Durability::Sync)) = memory.durability.get(chunk) else { return };
         if !memory.settled.contains(chunk) && !on_disk(&seen, from, grant, *length) {
             told.add(NAME, format!("{from} votes {length} bytes of {chunk}, which its disk has not"));
         }
     });
     world.observe_messages(move |now, from, _, message| {
-        let mut memory = memory.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut memory = lock(&memory);
         let memory = &mut *memory;
         match message {
             Message::MasterReply { result: Ok(MasterReply::Grant(grant)), .. } => {

@@ -64,6 +64,13 @@ pub struct Moment {
     pub after_us: u64,
 }
 
+impl Moment {
+    /// When `what` arrives at chunkserver `place`, and a little later.
+    pub(crate) fn at(place: usize, what: Cue, after_us: u64) -> Moment {
+        Moment { what, at: Some(place), after_us }
+    }
+}
+
 /// Simulated milliseconds of a storm.
 const CHAOS_MS: u64 = 40_000;
 
@@ -114,11 +121,6 @@ impl Plan {
     }
 
     /// Whether what is deleted can still be restored at the end.
-    /// How the checkers' own files are stored.
-    pub(crate) fn storage(&self) -> Storage {
-        self.shape.storages.first().copied().unwrap_or_default()
-    }
-
     pub(crate) fn keeps_trash(&self) -> bool {
         keeps_trash(&self.shape)
     }

@@ -212,8 +212,13 @@ impl Draw<'_> {
         }
     }
 
+    /// One of the servers.
+    pub(super) fn place(&mut self) -> usize {
+        self.rng.below(self.shape.servers.len() as u64) as usize
+    }
+
     pub(super) fn server(&mut self) -> Target {
-        Target::Server(self.rng.below(self.shape.servers.len() as u64) as usize)
+        Target::Server(self.place())
     }
 
     pub(super) fn client(&mut self) -> Target {

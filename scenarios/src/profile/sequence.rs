@@ -96,7 +96,7 @@ impl Draw<'_> {
                 for server in 0..self.shape.servers.len() {
                     let again = Fault::Replay { target: Target::Cued, back: 0, records, linger_ms };
                     let after_us = self.rng.below(20_000);
-                    let back = Moment { what: Cue::Registered, at: Some(server), after_us };
+                    let back = Moment::at(server, Cue::Registered, after_us);
                     strikes.push(Strike { cue: Some(back), ..self.strike(down, 1, again) });
                 }
                 strikes
@@ -117,11 +117,11 @@ impl Draw<'_> {
         if self.shape.is_relaxed() {
             return Vec::new();
         }
-        let place = self.rng.below(self.shape.servers.len() as u64) as usize;
+        let place = self.place();
         let target = Target::Server(place);
         let operation = 1 + self.rng.below(3);
         let dies = Fault::CrashPoint { target: target.clone(), operation, power: false, naming: true };
-        let again = Moment { what: Cue::Registered, at: Some(place), after_us: self.rng.below(20_000) };
+        let again = Moment::at(place, Cue::Registered, self.rng.below(20_000));
         let (down, later) = (10 + self.rng.below(50), 10 + self.rng.below(100));
         let lasts = down + self.rng.below(300);
         vec![
@@ -170,7 +170,7 @@ impl Draw<'_> {
         let away = if self.rng.chance(1, 2) { Target::Primary } else { Target::Member(1) };
         let deaf = Fault::Stall { target: Target::Member(1), other: Target::Member(2) };
         let opened = Moment { what: Cue::Grant, at: None, after_us: 0 };
-        let written = || Some(Moment { what: Cue::Data, at: Some(at), after_us: 5_000 });
+        let written = || Some(Moment::at(at, Cue::Data, 5_000));
         let volume = self.rng.below(4) as u16;
         let wipe = Fault::Wipe { target: Target::Server(at), volume, power: false };
         let down = 10 + self.rng.below(100);
@@ -236,9 +236,9 @@ impl Draw<'_> {
     /// A member dies while it is written to, comes back with less than the others, and is told to copy what they have: so
     /// slowly that somebody else is told, too, and what it has is to be dropped.
     pub(super) fn stale_copy(&mut self) -> Vec<Strike> {
-        let place = self.rng.below(self.shape.servers.len() as u64) as usize;
+        let place = self.place();
         let target = Target::Server(place);
-        let cued = |what, after_us| Some(Moment { what, at: Some(place), after_us });
+        let cued = |what, after_us| Some(Moment::at(place, what, after_us));
         let (dies_us, down) = (self.rng.below(2_000), 50 + self.rng.below(500));
         let dies = Strike {
             cue: cued(Cue::Data, dies_us),
@@ -260,9 +260,9 @@ impl Draw<'_> {
     /// A member that the master can't reach has more than the others, or has synced less; it learns late what the chunk was
     /// sealed as, and dies over it.
     pub(super) fn outrun(&mut self) -> Vec<Strike> {
-        let place = self.rng.below(self.shape.servers.len() as u64) as usize;
+        let place = self.place();
         let target = Target::Server(place);
-        let cued = |what, after_us| Some(Moment { what, at: Some(place), after_us });
+        let cued = |what, after_us| Some(Moment::at(place, what, after_us));
         let client = &self.shape.client;
         let lasts = client.append_timeout_ms + self.shape.master.seal_grace_ms + 200 + self.rng.below(1_500);
         let written_us = self.rng.below(3_000);
