@@ -149,6 +149,8 @@ pub(crate) struct Node {
     pub(crate) next_op: u64,
     /// Syncs that hang.
     pub(crate) stuck: Vec<u64>,
+    /// What lists showed that hang, and on which volume.
+    pub(crate) stuck_lists: Vec<(u16, Item)>,
     /// What each input costs it.
     pub(crate) slowness: Span,
     /// Until when it is busy with the last one.
@@ -178,6 +180,11 @@ impl Node {
         }
     }
 
+    /// Whether lists of a volume's directories hang.
+    pub(crate) fn lists_hang(&self, volume: u16) -> bool {
+        self.volumes.get(usize::from(volume)).is_some_and(|volume| volume.faults.stuck_lists)
+    }
+
     /// A wake that was armed by the old clock comes at the wrong time: has the loop look again.
     pub(crate) fn look_again(&mut self) {
         self.armed_at = None;
@@ -191,6 +198,7 @@ impl Node {
         self.life += 1;
         self.doom = None;
         self.stuck.clear();
+        self.stuck_lists.clear();
         self.busy_until = Time(0);
         self.mailbox.clear();
         self.waker = None;

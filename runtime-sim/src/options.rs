@@ -101,6 +101,10 @@ pub struct DiskFaults {
     pub sync_errors_per_million: u32,
     /// Syncs hang until this ends.
     pub stuck_syncs: bool,
+    /// Syncs of directories hang until this ends.
+    pub stuck_dir_syncs: bool,
+    /// What every other list of a directory showed, by lot, is told only when this ends.
+    pub stuck_lists: bool,
     /// The file system's size.
     pub capacity_bytes: u64,
 }
@@ -113,6 +117,8 @@ impl Default for DiskFaults {
             write_errors_per_million: 0,
             sync_errors_per_million: 0,
             stuck_syncs: false,
+            stuck_dir_syncs: false,
+            stuck_lists: false,
             capacity_bytes: 64 << 30,
         }
     }

@@ -112,6 +112,8 @@ counts! {
     io_errors = "I/O errors",
     /// Syncs that hung.
     stuck_syncs = "stuck syncs",
+    /// Lists of directories that were told late.
+    stuck_lists = "stuck lists",
     /// Unsynced writes that a power cut dropped.
     writes_lost = "writes lost",
     /// Unsynced writes of which a power cut kept some sectors.

@@ -78,9 +78,13 @@ impl State {
             return;
         }
         let Some(waiting) = node.under_way.get(&op) else { return };
-        let is_sync = matches!(waiting.request, DiskRequest::Sync(_) | DiskRequest::SyncDir(_));
         let on = usize::from(crate::world::volume_of(&waiting.request));
-        if is_sync && node.volumes.get(on).is_some_and(|volume| volume.faults.stuck_syncs) {
+        let hangs = node.volumes.get(on).is_some_and(|volume| match waiting.request {
+            DiskRequest::Sync(_) => volume.faults.stuck_syncs,
+            DiskRequest::SyncDir(_) => volume.faults.stuck_syncs || volume.faults.stuck_dir_syncs,
+            _ => false,
+        });
+        if hangs {
             node.stuck.push(op);
             self.faults.stuck_syncs += 1;
             return;
@@ -90,6 +94,7 @@ impl State {
         let Some(disk) = node.volumes.get_mut(usize::from(volume)) else {
             panic!("{} has no volume {volume}", node.name);
         };
+        let is_list = matches!(under_way.request, DiskRequest::List(_));
         let names = match &under_way.request {
             DiskRequest::Write { create, .. } => *create,
             request => matches!(request, DiskRequest::MakeDir(_) | DiskRequest::Rename { .. }),
@@ -104,7 +109,13 @@ impl State {
                 node.doom = None;
             }
         }
-        node.deliver(Item::Disk { op: under_way.op, result, begun: under_way.begun });
+        let item = Item::Disk { op: under_way.op, result, begun: under_way.begun };
+        if is_list && node.lists_hang(volume) && node.disk_rng.chance(1, 2) {
+            node.stuck_lists.push((volume, item));
+            self.faults.stuck_lists += 1;
+        } else {
+            node.deliver(item);
+        }
         if sync_lost {
             self.record_sync_loss(now, ix, volume);
         }

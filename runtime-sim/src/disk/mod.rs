@@ -17,7 +17,9 @@
 //! - **Bad sectors** make every read of them fail until they are written again.
 //! - **Misdirected writes.** A sector at rest is blank, as if it had never been written, and its bytes lie over a sector of
 //!   another file or place; in cache and on disk alike, until overwritten.
-//! - **Stuck syncs** hang until the fault ends; nothing of theirs is durable before.
+//! - **Stuck syncs**, all or those of directories, hang until the fault ends; nothing of theirs is durable before.
+//! - **Stuck lists** show what a directory held when they were carried out, but every other one of them, by lot, is told
+//!   only when the fault ends.
 //! - **I/O errors** fail one operation without effect, by probability.
 //! - **Full disk.** Writes that would exceed the capacity fail without effect.
 //! - **Wipe.** The volume comes back empty: a replaced disk.

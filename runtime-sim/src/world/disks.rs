@@ -15,9 +15,16 @@ impl State {
         node.volumes.get_mut(usize::from(volume)).unwrap_or_else(|| panic!("{name} has no volume {volume}"))
     }
 
-    /// Syncs that hang end now, unless they still must hang.
+    /// Syncs and lists that hang end now, unless they still must hang.
     fn free_stuck(&mut self, now: Time, ix: NodeIx) {
         let node = &mut self.nodes[usize::from(ix)];
+        for (volume, item) in std::mem::take(&mut node.stuck_lists) {
+            if node.lists_hang(volume) {
+                node.stuck_lists.push((volume, item));
+            } else {
+                node.deliver(item);
+            }
+        }
         for op in std::mem::take(&mut node.stuck) {
             self.events.at(now, Event::Disk { node: ix, life: node.life, op });
         }
@@ -57,6 +64,11 @@ impl World {
         state.free_stuck(now, ix);
     }
 
+    /// How a volume misbehaves.
+    pub fn disk_faults(&self, name: &str, volume: u16) -> DiskFaults {
+        self.lock().volume(name, volume).faults
+    }
+
     /// Makes all volumes behave as at the start, but without errors.
     pub fn clear_disk_faults(&self) {
         let now = self.now();
@@ -67,6 +79,8 @@ impl World {
             write_errors_per_million: 0,
             sync_errors_per_million: 0,
             stuck_syncs: false,
+            stuck_dir_syncs: false,
+            stuck_lists: false,
             ..state.options.disk
         };
         for volume in state.nodes.iter_mut().flat_map(|node| &mut node.volumes) {

@@ -130,6 +130,7 @@ impl World {
                 next_op: 0,
                 doom: None,
                 stuck: Vec::new(),
+                stuck_lists: Vec::new(),
                 slowness: Span(0),
                 busy_until: Time(0),
                 calls: BTreeMap::new(),

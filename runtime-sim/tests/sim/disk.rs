@@ -285,6 +285,29 @@ fn a_stuck_sync_ends_with_the_fault_and_saves_nothing_before() {
 }
 
 #[test]
+fn a_stuck_list_tells_late_what_there_was() {
+    const LISTS: usize = 20;
+    let ((), faults) = alone(23, |world| async move {
+        world.set_disk_faults("a", 0, DiskFaults { stuck_lists: true, ..DiskFaults::default() });
+        let told = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+        for _ in 0..LISTS {
+            let (answers, asked) = (told.clone(), world.clone());
+            world.spawn(async move {
+                let result = disk(&asked, "a", DiskRequest::List(path(""))).await;
+                answers.lock().unwrap().push(result);
+            });
+        }
+        world.sleep(Span::from_ms(60_000)).await;
+        durable(&world, "f", &[1; 512]).await;
+        assert!((1..LISTS).contains(&told.lock().unwrap().len()), "some at once");
+        world.clear_disk_faults();
+        world.sleep(Span::from_ms(10)).await;
+        assert_eq!(*told.lock().unwrap(), vec![Ok(DiskOk::Entries(vec![])); LISTS], "f came later");
+    });
+    assert!(faults.stuck_lists > 0);
+}
+
+#[test]
 fn a_misdirected_write_strikes_two_sectors_until_they_are_mended() {
     let ((), faults) = alone(22, |world| async move {
         durable(&world, "x", &[1; 1_024]).await;

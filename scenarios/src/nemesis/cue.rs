@@ -1,9 +1,10 @@
 //! Moments that a strike can wait for: the narrow gaps between a message and what must be durable before its answer.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
+use std::time::Duration;
 
 use cairn_core::id::ChunkId;
 use cairn_core::message::{
@@ -28,6 +29,8 @@ pub enum Cue {
     Seal,
     /// A chunkserver is told to copy.
     Copy,
+    /// A chunkserver is told to copy a chunk of which it once got bytes from a writer.
+    CopyOver,
     /// The master gets a change of the namespace.
     Change,
     /// A client gets leave to write a chunk.
@@ -46,13 +49,14 @@ pub enum Cue {
 
 impl Cue {
     /// All of them.
-    pub const EACH: [Cue; 13] = [
+    pub const EACH: [Cue; 14] = [
         Cue::Open,
         Cue::Data,
         Cue::Fence,
         Cue::Vote,
         Cue::Seal,
         Cue::Copy,
+        Cue::CopyOver,
         Cue::Change,
         Cue::Grant,
         Cue::Committed,
@@ -61,6 +65,15 @@ impl Cue {
         Cue::Registered,
         Cue::Read,
     ];
+
+    /// How long a strike waits for it.
+    pub(crate) fn patience(self) -> Duration {
+        match self {
+            // It is waited for from the moment that its cause is struck.
+            Cue::CopyOver => Duration::from_secs(8),
+            _ => Duration::from_secs(1),
+        }
+    }
 
     /// Whether a message is the cue, and which chunk it is about.
     fn is(self, message: &Message) -> Option<Option<ChunkId>> {
@@ -76,7 +89,9 @@ impl Cue {
             | (Cue::Drop, Message::ToServer(ToServer::Drop { chunk, reason: DropReason::Excess, .. }))
             | (Cue::Vote, Message::FromServer(FromServer::Vote { chunk, .. })) => Some(Some(*chunk)),
             (Cue::Seal, Message::ToServer(ToServer::Seal { sealed, .. }))
-            | (Cue::Copy, Message::ToServer(ToServer::Copy { sealed, .. })) => Some(Some(sealed.chunk)),
+            | (Cue::Copy | Cue::CopyOver, Message::ToServer(ToServer::Copy { sealed, .. })) => {
+                Some(Some(sealed.chunk))
+            }
             (Cue::Registered, Message::ToServer(ToServer::Registered { .. }))
             | (Cue::Read, Message::Read(ReadMessage::Reply { .. })) => Some(None),
             (Cue::Change, Message::MasterRequest { body, .. }) => {
@@ -98,6 +113,8 @@ pub struct Stagehand(Arc<Mutex<Waiting>>);
 struct Waiting {
     next: u64,
     all: BTreeMap<u64, Wait>,
+    /// Who got bytes of a chunk from a writer.
+    written: BTreeMap<ChunkId, BTreeSet<String>>,
 }
 
 #[derive(Debug)]
@@ -123,9 +140,19 @@ impl Stagehand {
         let hand = Stagehand::default();
         let seen = hand.clone();
         world.observe_messages(move |_, _, to, message| {
-            for wait in seen.lock().all.values_mut().filter(|wait| wait.came.is_none()) {
+            let Waiting { all, written, .. } = &mut *seen.lock();
+            if let Some(Some(chunk)) = Cue::Data.is(message) {
+                let nodes = written.entry(chunk).or_default();
+                if !nodes.contains(to) {
+                    nodes.insert(to.to_owned());
+                }
+            }
+            for wait in all.values_mut().filter(|wait| wait.came.is_none()) {
+                let Some(chunk) = wait.cue.is(message) else { continue };
                 let here = wait.at.as_deref().is_none_or(|at| at == to);
-                if let Some(chunk) = wait.cue.is(message).filter(|_| here) {
+                let over =
+                    || chunk.and_then(|chunk| written.get(&chunk)).is_some_and(|nodes| nodes.contains(to));
+                if here && (wait.cue != Cue::CopyOver || over()) {
                     wait.came = Some((to.to_owned(), chunk));
                     if let Some(waker) = wait.waker.take() {
                         waker.wake();

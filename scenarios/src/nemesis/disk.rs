@@ -7,7 +7,7 @@ use crate::cluster::{self, Cluster};
 
 pub(super) fn strike(fault: &Fault, cluster: &Cluster) -> Undo {
     let node = cluster.resolve(fault.target());
-    let normal = cluster::disk(&cluster.shape);
+    let normal = normal(cluster, &node);
     let faults = match fault {
         Fault::DiskErrors { read_per_million, write_per_million, sync_per_million, .. } => {
             cluster.note_disk_errors(&node);
@@ -20,7 +20,12 @@ pub(super) fn strike(fault: &Fault, cluster: &Cluster) -> Undo {
         }
         // It is no excuse for anything: what is there can be read, and nothing is lost.
         Fault::FullDisk { .. } => DiskFaults { capacity_bytes: 1, ..normal },
+        Fault::StuckSync { names: true, .. } => DiskFaults { stuck_dir_syncs: true, ..normal },
         Fault::StuckSync { .. } => DiskFaults { stuck_syncs: true, ..normal },
+        Fault::StuckList { .. } => {
+            hang_lists(cluster, &node, true);
+            return Undo::Lists(node);
+        }
         Fault::SlowDisk { factor, .. } => {
             DiskFaults { slow_factor: factor.saturating_mul(normal.slow_factor).min(400), ..normal }
         }
@@ -34,8 +39,21 @@ pub(super) fn strike(fault: &Fault, cluster: &Cluster) -> Undo {
     }
 }
 
+/// Lists hang beside any other trouble, and as long as that was drawn.
+fn normal(cluster: &Cluster, node: &str) -> DiskFaults {
+    let stuck_lists = cluster.world.disk_faults(node, 0).stuck_lists;
+    DiskFaults { stuck_lists, ..cluster::disk(&cluster.shape) }
+}
+
+pub(super) fn hang_lists(cluster: &Cluster, node: &str, stuck_lists: bool) {
+    for volume in 0..cluster.volumes(node) {
+        let faults = cluster.world.disk_faults(node, volume);
+        cluster.world.set_disk_faults(node, volume, DiskFaults { stuck_lists, ..faults });
+    }
+}
+
 pub(super) fn set_normal(cluster: &Cluster, node: &str) {
-    set(cluster, node, cluster::disk(&cluster.shape));
+    set(cluster, node, normal(cluster, node));
 }
 
 pub(super) fn restore(cluster: &Cluster, node: &str) {

@@ -245,6 +245,14 @@ pub enum Fault {
     StuckSync {
         /// Whose.
         target: Target,
+        /// Whether only those of directories do.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        names: bool,
+    },
+    /// What every other list of a directory shows is told late.
+    StuckList {
+        /// Whose.
+        target: Target,
     },
     /// Disk operations fail.
     DiskErrors {
@@ -307,7 +315,8 @@ macro_rules! named {
             | Fault::SlowNode { target, .. }
             | Fault::Misdirect { target }
             | Fault::Remove { target }
-            | Fault::StuckSync { target }
+            | Fault::StuckSync { target, .. }
+            | Fault::StuckList { target }
             | Fault::CrashPoint { target, .. } => vec![target],
         }
     };
@@ -392,7 +401,8 @@ impl Fault {
             Fault::DiskErrors { .. }
             | Fault::FullDisk { .. }
             | Fault::SlowDisk { .. }
-            | Fault::StuckSync { .. } => disk::strike(self, cluster),
+            | Fault::StuckSync { .. }
+            | Fault::StuckList { .. } => disk::strike(self, cluster),
         }
     }
 }
@@ -410,6 +420,7 @@ pub(crate) enum Undo {
     MendLog,
     Disks(String),
     Readable(String),
+    Lists(String),
 }
 
 impl Undo {
@@ -425,6 +436,7 @@ impl Undo {
             Undo::Links(node) => network::restore_links(cluster, &node),
             Undo::Disks(node) => disk::restore(cluster, &node),
             Undo::Readable(node) => disk::set_normal(cluster, &node),
+            Undo::Lists(node) => disk::hang_lists(cluster, &node, false),
         }
     }
 }

@@ -2,16 +2,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use cairn_core::time::Span;
 
 use super::{Stagehand, Target};
 use crate::cluster::Cluster;
 use crate::plan::Strike;
-
-/// A strike that waits for a cue waits so long.
-const CUE_WITHIN: Duration = Duration::from_secs(1);
 
 /// Strikes as planned until the time is over. What lasts longer is left to the healing.
 pub(crate) async fn storm(cluster: &Cluster, strikes: &[Strike], chaos_ms: u64) {
@@ -33,7 +29,7 @@ async fn carry_out(cluster: &Cluster, stagehand: &Stagehand, strike: &Strike, ov
     if let Some(moment) = strike.cue {
         let at = moment.at.map(|server| cluster.resolve(&Target::Server(server)));
         let waiting = stagehand.wait(moment.what, at);
-        let Ok(came) = madsim::time::timeout(CUE_WITHIN, waiting).await else { return };
+        let Ok(came) = madsim::time::timeout(moment.what.patience(), waiting).await else { return };
         cued = Some(came);
         world.sleep_exactly(Span(moment.after_us * 1_000)).await;
     }

@@ -39,6 +39,7 @@ pub(super) enum Kind {
     FullDisk,
     SlowDisk,
     StuckSync,
+    StuckList,
     Misdirect,
     Remove,
     BlankMember,
@@ -62,7 +63,7 @@ pub(super) enum Kind {
 
 impl Kind {
     /// What a storm of everything is made of. A rotten log is not in it: the master is rightly gone until it is mended.
-    pub(super) const EACH: [Kind; 48] = [
+    pub(super) const EACH: [Kind; 49] = [
         Kind::Kill,
         Kind::KillClient,
         Kind::CrashPoint,
@@ -93,6 +94,7 @@ impl Kind {
         Kind::FullDisk,
         Kind::SlowDisk,
         Kind::StuckSync,
+        Kind::StuckList,
         Kind::Misdirect,
         Kind::Remove,
         Kind::BlankMember,
@@ -184,7 +186,7 @@ impl Draw<'_> {
             Kind::Outage => self.outage(),
             Kind::Isolate => Fault::Isolate { target },
             Kind::SlowDisk => Fault::SlowDisk { target, factor: 2 + self.rng.below(200) as u32 },
-            Kind::StuckSync => Fault::StuckSync { target },
+            Kind::StuckSync => Fault::StuckSync { target, names: false },
             Kind::Pause => Fault::Pause { target },
             _ => return None,
         };
@@ -336,7 +338,8 @@ impl Draw<'_> {
             Kind::SlowDisk => {
                 Fault::SlowDisk { target: self.member(), factor: 2 + self.rng.below(200) as u32 }
             }
-            Kind::StuckSync => Fault::StuckSync { target: self.member() },
+            Kind::StuckSync => Fault::StuckSync { target: self.member(), names: self.rng.chance(1, 3) },
+            Kind::StuckList => Fault::StuckList { target: self.member() },
             Kind::Misdirect => Fault::Misdirect { target: self.victim?.clone() },
             Kind::Remove => Fault::Remove { target: self.victim?.clone() },
             Kind::MasterDisk => Fault::DiskErrors {

@@ -113,6 +113,7 @@ impl Profile {
                 Kind::KillClient,
                 Kind::CrashLoop,
                 Kind::StaleCopy,
+                Kind::StaleCopy,
                 Kind::RollingRestart,
                 Kind::SlowNode,
                 Kind::Jump,
@@ -172,6 +173,7 @@ impl Profile {
                     Kind::FullDisk,
                     Kind::SlowDisk,
                     Kind::StuckSync,
+                    Kind::StuckList,
                     Kind::MasterDisk,
                     Kind::Kill,
                 ]

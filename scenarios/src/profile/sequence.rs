@@ -149,11 +149,11 @@ impl Draw<'_> {
         if self.rng.chance(1, 2) {
             let cue = self.moment(&[Cue::Drop]);
             let lasts = self.shape.master.block_report_ms + patience + 500 + self.rng.below(3_000);
-            let hangs = Fault::StuckSync { target: Target::Cued };
+            let hangs = Fault::StuckSync { target: Target::Cued, names: false };
             strikes.push(Strike { cue, ..self.strike(gone + patience, lasts, hangs) });
         } else if let Some(victim) = self.victim {
             let (at, lasts) = (gone + patience + self.rng.below(300), 1_500 + self.rng.below(2_500));
-            strikes.push(self.strike(at, lasts, Fault::StuckSync { target: Target::Master }));
+            strikes.push(self.strike(at, lasts, Fault::StuckSync { target: Target::Master, names: false }));
             let (volume, after) = (self.rng.below(4) as u16, 300 + self.rng.below(lasts - 800));
             let wipe = Fault::Wipe { target: victim.clone(), volume, power: self.rng.chance(1, 2) };
             let down = 10 + self.rng.below(50);
@@ -234,7 +234,7 @@ impl Draw<'_> {
     }
 
     /// A member dies while it is written to, comes back with less than the others, and is told to copy what they have: so
-    /// slowly that somebody else is told, too, and what it has is to be dropped.
+    /// slowly that somebody else is told, too, and what it has is to be dropped. Whatever lists showed meanwhile is old news.
     pub(super) fn stale_copy(&mut self) -> Vec<Strike> {
         let place = self.place();
         let target = Target::Server(place);
@@ -245,15 +245,13 @@ impl Draw<'_> {
             ..self.strike(0, down, Fault::Kill { target: target.clone() })
         };
         let master = &self.shape.master;
-        let told = down + master.repair_delay_ms.saturating_sub(100);
-        let lasts = master.repair_timeout_ms + 500 + self.rng.below(1_500);
-        let hangs = Fault::StuckSync { target: target.clone() };
-        let crawls = Fault::SlowDisk { target, factor: 10 + self.rng.below(100) as u32 };
-        let crawls_for = 1_000 + self.rng.below(3_000);
+        let lasts = master.repair_timeout_ms + 2_000 + self.rng.below(5_000);
+        let hangs = Fault::StuckSync { target: target.clone(), names: self.rng.chance(2, 3) };
+        let (lists, lags) = (Fault::StuckList { target }, lasts + 300 + self.rng.below(2_000));
         vec![
             dies,
-            Strike { cue: cued(Cue::Copy, 0), ..self.strike(told, lasts, hangs) },
-            Strike { cue: cued(Cue::Copy, lasts * 1_000 + 500), ..self.strike(told, crawls_for, crawls) },
+            Strike { cue: cued(Cue::CopyOver, 0), ..self.strike(0, lasts, hangs) },
+            Strike { cue: cued(Cue::CopyOver, 0), ..self.strike(0, lags, lists) },
         ]
     }
 
@@ -270,7 +268,7 @@ impl Draw<'_> {
         let mut strikes = vec![Strike { cue: cued(Cue::Data, written_us), ..self.strike(0, lasts, apart) }];
         let unsynced = self.rng.chance(1, 2);
         if unsynced {
-            let hangs = Fault::StuckSync { target: target.clone() };
+            let hangs = Fault::StuckSync { target: target.clone(), names: false };
             let hangs_for = lasts + self.rng.below(600);
             strikes.push(Strike { cue: cued(Cue::Data, written_us), ..self.strike(0, hangs_for, hangs) });
         } else {
