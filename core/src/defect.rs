@@ -167,6 +167,10 @@ defects! {
     KeptJournalOverwritten = "kept-journal-overwritten",
     /// A group of the operation log that found no space counts as written.
     FullLogAcks = "full-log-acks",
+    /// A master that finds no space while it starts gives up.
+    FullStartRefused = "full-start-refused",
+    /// A new volume on a full disk, which can't be made the cluster's yet, is out of use for good.
+    FullIdentityFails = "full-identity-fails",
     /// What was restored stays in the trash, too.
     RestoreLeavesEntry = "restore-leaves-entry",
     /// A replica is cut to the sealed length before it is durably sealed.

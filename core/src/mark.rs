@@ -151,6 +151,7 @@ pub const MARKS: &[&str] = &[
     "servers.replaced",
     "servers.replaced_while_live",
     "servers.revived",
+    "session.identity_waits",
     "session.master_silent",
 ];
 

@@ -7,7 +7,8 @@ use super::Chunkserver;
 use super::identity::Identity;
 use super::volume::VolumeState;
 use crate::config::ms;
-use crate::disk::DiskResult;
+use crate::defect::Defect;
+use crate::disk::{DiskError, DiskResult};
 use crate::id::{ClusterId, Peer, SessionId};
 use crate::machine::Level;
 use crate::message::{FromServer, ToServer};
@@ -212,24 +213,36 @@ impl Chunkserver {
         self.session.sent.clear();
         self.report_number = 0;
         self.out.note(Level::Info, format!("registered with {cluster} as {}, {session}", self.server));
+        self.send_heartbeat();
+        self.start_report();
+    }
+
+    /// Volumes that were formatted before this server knew its cluster become part of it.
+    fn adopt_volumes(&mut self) {
+        let cluster = self.cluster;
         for index in 0..self.setup.volumes {
-            if self.volume(index).is_ready() && self.volume(index).identity.cluster.0 == 0 {
-                self.volume_mut(index).adopting =
-                    Some(Identity { cluster, ..self.volume(index).identity }.write(index));
+            let volume = self.volume_mut(index);
+            if volume.is_ready() && volume.identity.cluster.0 == 0 && volume.adopting.is_none() {
+                volume.adopting = Some(Identity { cluster, ..volume.identity }.write(index));
                 self.adopt_step(index, None);
             }
         }
-        self.send_heartbeat();
-        self.start_report();
     }
 
     /// Steps of writing the cluster's id into a volume's identity; chunks are taken only afterwards.
     pub(super) fn adopt_step(&mut self, index: u16, result: Option<DiskResult>) {
         let cluster = self.cluster;
+        let gives_up = self.setup.defects.has(Defect::FullIdentityFails);
         let volume = self.volume_mut(index);
         let Some(script) = volume.adopting.as_mut() else { return };
         let checked = result.map_or(Ok(()), |result| script.check(&result));
         match (checked, script.next()) {
+            (Err(DiskError::NoSpace), _) if !gives_up => {
+                reached!("session.identity_waits");
+                volume.adopting = None;
+                let text = format!("volume {index} is full: it takes no chunks until there is space");
+                self.out.note(Level::Warn, text);
+            }
             (Err(error), _) => self.fail_volume(index, "its identity can't be written", &error),
             (Ok(()), Some(request)) => self.out.disk(request, super::out::Then::Adopt { volume: index }),
             (Ok(()), None) => {
@@ -245,6 +258,7 @@ impl Chunkserver {
     fn send_heartbeat(&mut self) {
         let now = self.now;
         self.poll_space();
+        self.adopt_volumes();
         let session = &mut self.session;
         let acked = session.sent.front().map_or(session.sequence, |(unanswered, _)| unanswered - 1);
         session.sequence += 1;

@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 use super::catalog::Event;
 use super::command::{Change, Command};
 use super::oplog::{Outcome, Record};
+use super::requests::NO_SPACE;
 use super::{Master, MasterCall, MasterCallReply, expected};
 use crate::config::ms;
 use crate::defect::Defect;
@@ -112,7 +113,7 @@ impl Master {
         if self.is_ready() && now >= self.next_tick {
             self.next_tick = now + self.tick();
             self.admit_contenders(now, fx);
-            if self.log.is_blocked() {
+            if self.log.is_full() {
                 return;
             }
             self.expire_uploads(now);
@@ -137,6 +138,9 @@ impl Master {
     pub(super) fn readiness(&self) -> Result<(), MasterError> {
         match self.phase {
             Phase::Ready { .. } => Ok(()),
+            Phase::Starting if self.log.is_full() => {
+                Err(MasterError::Unavailable(format!("starting: {NO_SPACE}")))
+            }
             Phase::Starting => {
                 Err(MasterError::Unavailable("starting: reading the operation log".to_string()))
             }
@@ -180,8 +184,11 @@ impl Master {
             fx.disk(op, request);
         }
         if outcome.blocked {
-            let waits = "no space for the operation log: changes wait until there is some, reads go on";
-            fx.note(Level::Alarm, waits.to_string());
+            let waits = match self.phase {
+                Phase::Starting => "the start waits until there is some",
+                _ => "changes wait until there is some, reads go on",
+            };
+            fx.note(Level::Alarm, format!("{NO_SPACE}: {waits}"));
         }
         if let Some(reason) = outcome.failed {
             return self.halt(reason, true, fx);

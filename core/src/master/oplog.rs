@@ -137,8 +137,8 @@ pub(super) struct Oplog<T> {
     pending_op: Option<OpId>,
     /// The latest write. Making it again at the same place is safe: nothing of it counts before its sync.
     write: Option<DiskRequest>,
-    /// Whether the latest write was tried before, and its owner was told that it found no space.
-    told_full: bool,
+    /// The latest write found no space, and its owner was told.
+    full: bool,
     queue: VecDeque<Record<T>>,
     in_flight: Vec<(u64, T)>,
     group_end: u64,
@@ -173,7 +173,7 @@ impl<T> Oplog<T> {
             next_op: 1,
             pending_op: None,
             write: None,
-            told_full: false,
+            full: false,
             queue: VecDeque::new(),
             in_flight: Vec::new(),
             group_end: 0,
@@ -201,7 +201,18 @@ impl<T> Oplog<T> {
 
     /// Whether recovery has not ended yet.
     pub(super) fn is_recovering(&self) -> bool {
-        matches!(self.state, State::Recovering(_))
+        self.recovery().is_some()
+    }
+
+    fn recovery(&self) -> Option<&Recovery> {
+        match &self.state {
+            State::Recovering(recovery) => Some(recovery),
+            State::Full(_, _, state) => match &**state {
+                State::Recovering(recovery) => Some(recovery),
+                _ => None,
+            },
+            _ => None,
+        }
     }
 
     /// Takes a record; it is written with the next group.
@@ -224,8 +235,8 @@ impl<T> Oplog<T> {
     }
 
     /// Whether nothing is committed because the disk is full.
-    pub(super) fn is_blocked(&self) -> bool {
-        matches!(self.state, State::Full(..))
+    pub(super) fn is_full(&self) -> bool {
+        self.full
     }
 
     /// Starts what can be started. To be called after proposals, and when [`Oplog::next_wake`] is due.
@@ -262,20 +273,22 @@ impl<T> Oplog<T> {
             return outcome;
         }
         self.pending_op = None;
-        if let State::Recovering(recovery) = &mut self.state {
-            let step = recovery.on_disk(result);
-            self.take_recovery_step(now, step, &mut outcome);
-            return outcome;
-        }
         let full = result == Err(DiskError::NoSpace);
         let result = if full && self.defects.has(Defect::FullLogAcks) { Ok(DiskOk::Done) } else { result };
         if result == Err(DiskError::NoSpace)
+            && self.waits_for_space()
             && let Some(request) = self.write.take()
         {
             reached!("oplog.full");
             let state = Box::new(core::mem::replace(&mut self.state, State::Idle));
             self.state = State::Full(now + RETRY_AFTER, request, state);
-            outcome.blocked = !core::mem::replace(&mut self.told_full, true);
+            outcome.blocked = !core::mem::replace(&mut self.full, true);
+            return outcome;
+        }
+        self.full &= result.is_err();
+        if let State::Recovering(recovery) = &mut self.state {
+            let step = recovery.on_disk(result);
+            self.take_recovery_step(now, step, &mut outcome);
             return outcome;
         }
         if let Err(error) = result {
@@ -288,7 +301,6 @@ impl<T> Oplog<T> {
             ));
             return outcome;
         }
-        self.told_full = false;
         match core::mem::replace(&mut self.state, State::Idle) {
             State::Writing => {
                 if self.defects.has(Defect::ReplyBeforeLogSync) {
@@ -323,6 +335,13 @@ impl<T> Oplog<T> {
             State::Idle | State::Full(..) | State::Ended | State::Recovering(_) => {}
         }
         outcome
+    }
+
+    /// Whoever starts a new cluster is there to choose another disk.
+    fn waits_for_space(&self) -> bool {
+        let formats = self.recovery().is_some_and(Recovery::is_formatting);
+        let refused = self.defects.has(Defect::FullStartRefused) && self.stats.syncs == 0;
+        !formats && !refused
     }
 
     fn start(&mut self, request: DiskRequest, outcome: &mut Outcome<T>) {
@@ -427,6 +446,6 @@ impl<T: Hash> Hash for Oplog<T> {
     fn hash<H: Hasher>(&self, state: &mut H) {
         (&self.state, self.cluster, &self.segment, self.next_index, self.pending_op.is_some()).hash(state);
         (&self.queue, &self.in_flight, self.group_end, self.group_empty).hash(state);
-        (self.idle_since, self.closing).hash(state);
+        (self.idle_since, self.closing, self.full).hash(state);
     }
 }

@@ -124,6 +124,11 @@ impl Recovery {
         self.go(State::List, DiskRequest::List(path("")))
     }
 
+    /// Whether the directory is being made a new cluster's.
+    pub(super) fn is_formatting(&self) -> bool {
+        matches!(self.state, State::Format(_))
+    }
+
     /// The next step, after an operation ended.
     pub(super) fn on_disk(&mut self, result: DiskResult) -> Step {
         let missing_is_fine = matches!(self.state, State::Format(Format::RemoveSegment));

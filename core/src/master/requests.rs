@@ -24,6 +24,9 @@ const MAX_PAGE: u32 = 1_000;
 /// The most extents of one answer.
 const MAX_EXTENTS: usize = 1_000;
 
+/// Why nothing changes, and what to do.
+pub(super) const NO_SPACE: &str = "no space for the operation log; free some on the master's disk";
+
 impl Master {
     pub(super) fn on_request(
         &mut self,
@@ -77,8 +80,8 @@ impl Master {
             }
             return false;
         }
-        let why = if self.log.is_blocked() {
-            "no space for the operation log; free some on the master's disk".into()
+        let why = if self.log.is_full() {
+            NO_SPACE.into()
         } else if self.log.backlog() >= MAX_BACKLOG {
             format!("{MAX_BACKLOG} changes wait for the log")
         } else {

@@ -422,6 +422,8 @@ pub struct ClusterStatus {
     pub log_index: u64,
     /// Bytes of the log on disk.
     pub log_bytes: u64,
+    /// Whether the operation log found no space: nothing changes until there is some.
+    pub log_full: bool,
     /// Whether the master still waits for reports after its start.
     pub starting: bool,
     /// Milliseconds since the master's start.

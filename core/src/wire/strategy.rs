@@ -177,8 +177,8 @@ fn server_status() -> impl Strategy<Value = ServerStatus> {
 }
 
 fn cluster_status() -> impl Strategy<Value = ClusterStatus> {
-    (cluster(), vec(server_status(), 0..3), vec(any::<u64>(), 14), any::<bool>()).prop_map(
-        |(cluster, servers, n, starting)| ClusterStatus {
+    (cluster(), vec(server_status(), 0..3), vec(any::<u64>(), 14), any::<[bool; 2]>()).prop_map(
+        |(cluster, servers, n, [starting, log_full])| ClusterStatus {
             cluster,
             servers,
             files: n[0],
@@ -193,6 +193,7 @@ fn cluster_status() -> impl Strategy<Value = ClusterStatus> {
             uploads: n[9],
             log_index: n[10],
             log_bytes: n[11],
+            log_full,
             starting,
             uptime_ms: n[12],
             dead_after_ms: n[13],

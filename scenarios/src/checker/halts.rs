@@ -1,9 +1,9 @@
-//! No chunkserver ends by itself, and no volume goes out of use unless its disk was harmed: whatever is late, repeated,
+//! No daemon ends by itself, and no volume goes out of use unless its disk was harmed: whatever is late, repeated,
 //! restarted or full, it is never refused for good (invariant 24).
 
-use runtime_sim::{Damage, NodeState};
+use runtime_sim::{Damage, DamageKind, NodeState};
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, MASTER};
 use crate::violation::Violations;
 
 const NAME: &str = "halts";
@@ -23,11 +23,16 @@ pub fn watch(cluster: &Cluster, violations: &Violations) {
 /// Looks at the end of a storm, before what is down is started again.
 pub fn check(cluster: &Cluster, violations: &Violations) {
     let met_errors = cluster.disk_errors();
-    for server in cluster.server_names() {
-        if let NodeState::Halted { reason, failed: true } = cluster.world.state(&server)
-            && !met_errors.contains(&server)
+    // Nobody formats a disk without room, and no master starts on a rotten log.
+    let excuses = |node: &str| {
+        let harms = |d: &Damage| d.node == node && (d.kind == DamageKind::Wipe || node == MASTER);
+        met_errors.contains(node) || cluster.world.damage_injected().iter().any(harms)
+    };
+    for node in cluster.server_names().into_iter().chain([MASTER.to_owned()]) {
+        if let NodeState::Halted { reason, failed: true } = cluster.world.state(&node)
+            && !excuses(&node)
         {
-            violations.add(NAME, format!("{server} ended: {reason}"));
+            violations.add(NAME, format!("{node} ended: {reason}"));
         }
     }
 }

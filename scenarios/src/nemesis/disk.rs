@@ -58,11 +58,13 @@ pub(super) fn set_normal(cluster: &Cluster, node: &str) {
 
 pub(super) fn restore(cluster: &Cluster, node: &str) {
     set_normal(cluster, node);
-    if had_errors(cluster, node) && cluster.world.is_up(node) {
-        // An operator replaces the cable and starts the server again.
-        cluster.world.kill(node);
+    if had_errors(cluster, node) {
+        // An operator replaces the cable and starts the server again. Nothing else may have ended it.
+        if cluster.world.is_up(node) {
+            cluster.world.kill(node);
+        }
+        cluster.world.restart(node);
     }
-    cluster.world.restart(node);
 }
 
 pub(super) fn had_errors(cluster: &Cluster, node: &str) -> bool {

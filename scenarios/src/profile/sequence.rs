@@ -225,8 +225,7 @@ impl Draw<'_> {
         let target = if self.rng.chance(1, 6) { Target::Master } else { self.server() };
         let lasts = 200 + self.duration();
         let mut strikes = vec![self.strike(0, lasts, Fault::FullDisk { target: target.clone() })];
-        // A master that starts must write, and says that it can't.
-        if target != Target::Master && self.rng.chance(1, 2) {
+        if self.rng.chance(1, 2) {
             let (after, down) = (self.rng.below(lasts), 10 + self.rng.below(50));
             strikes.push(self.strike(after, down, Fault::Kill { target }));
         }

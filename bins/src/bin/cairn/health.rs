@@ -67,6 +67,7 @@ async fn lacking(cluster: &Cluster, status: &ClusterStatus) -> Result<Option<u8>
 enum Health {
     Starting,
     Missing,
+    LogFull,
     Degraded { goal: u8 },
     Repairing,
     Silent,
@@ -78,6 +79,8 @@ fn health(status: &ClusterStatus, lacking: Option<u8>) -> Health {
         Health::Starting
     } else if status.missing > 0 {
         Health::Missing
+    } else if status.log_full {
+        Health::LogFull
     } else if let Some(goal) = lacking {
         Health::Degraded { goal }
     } else if status.under_replicated > 0 {
@@ -102,6 +105,11 @@ fn headline(status: &ClusterStatus, health: Health) -> String {
             "DATA MISSING: {} chunks have no live replica; bring their chunkservers back",
             status.missing
         ),
+        Health::LogFull => {
+            "LOG FULL: no space for the master's operation log; nothing changes and nothing is \
+                             repaired until there is some on its disk"
+                .to_owned()
+        }
         Health::Degraded { goal } => format!(
             "DEGRADED: {below} chunks below their replication factor; it takes {goal} chunkservers, {} live: \
              bring them back or start more",
@@ -208,6 +216,7 @@ fn cluster_json(status: &ClusterStatus, lacking: Option<u8>) -> Value {
     let word = match health(status, lacking) {
         Health::Starting => "starting",
         Health::Missing => "missing",
+        Health::LogFull => "log-full",
         Health::Degraded { .. } => "degraded",
         Health::Repairing => "repairing",
         Health::Silent => "silent",
@@ -218,7 +227,7 @@ fn cluster_json(status: &ClusterStatus, lacking: Option<u8>) -> Value {
         "trash": status.trash, "chunks": status.chunks, "open_chunks": status.open_chunks,
         "under_replicated": status.under_replicated, "missing": status.missing,
         "over_replicated": status.over_replicated, "repairs": status.repairs, "uploads": status.uploads,
-        "log_index": status.log_index, "log_bytes": status.log_bytes, "starting": status.starting,
+        "log_index": status.log_index, "log_bytes": status.log_bytes, "log_full": status.log_full, "starting": status.starting,
         "uptime_ms": status.uptime_ms, "dead_after_ms": status.dead_after_ms,
     })
 }
@@ -318,5 +327,7 @@ mod tests {
                     bring them back or start more";
         assert_eq!(headline(&degraded, health(&degraded, Some(3))), said);
         assert_eq!(health(&degraded, None), Health::Repairing);
+        let full = ClusterStatus { log_full: true, ..degraded };
+        assert!(!is_healthy(&full) && headline(&full, health(&full, None)).starts_with("LOG FULL: "));
     }
 }

@@ -2,6 +2,7 @@
 
 use alloc::vec::Vec;
 
+use super::disk::MemoryDisk;
 use super::world::*;
 use crate::chunkserver::{Chunkserver, ChunkserverSetup};
 use crate::config::ChunkserverConfig;
@@ -98,6 +99,28 @@ fn a_server_that_starts_on_a_full_disk_serves_what_it_has_and_keeps_its_promises
     assert_eq!(world.fence(0, &grant), vote);
     world.restart(0, true);
     assert_eq!(world.fence(0, &grant), vote);
+}
+
+#[test]
+fn a_new_volume_on_a_full_disk_takes_chunks_when_there_is_space() {
+    /// `CLUSTER` in an identity, as a request shows it.
+    const ITS_CLUSTER: &str = r"\xab\x89gE#\x01\0\0";
+    let mut world = World::new();
+    world.nodes[0].disk = MemoryDisk::new();
+    world.nodes[0].disk.failing = Some((ITS_CLUSTER, DiskError::NoSpace));
+    world.restart(0, false);
+    let writable = |world: &World| {
+        world.to_master.iter().rev().find_map(|(node, message)| match message {
+            FromServer::Heartbeat { volumes, .. } if *node == 0 => Some(volumes[0].writable),
+            _ => None,
+        })
+    };
+    world.pass(3_000);
+    assert_eq!(writable(&world), Some(false));
+    assert!(world.nodes[0].alarms.is_empty(), "{:?}", world.nodes[0].alarms);
+    world.nodes[0].disk.failing = None;
+    world.pass(3_000);
+    assert_eq!(writable(&world), Some(true));
 }
 
 #[test]

@@ -7,7 +7,8 @@ use proptest::prelude::{Just, Strategy, any, prop_assert, prop_oneof, proptest};
 use super::disk::Disk;
 use super::rig::Rig;
 use crate::config::MasterConfig;
-use crate::disk::DiskError;
+use crate::defect::Defects;
+use crate::disk::{DiskError, DiskRequest};
 use crate::error::MasterError;
 use crate::log::HEADER_BYTES;
 use crate::message::{MasterReply, MasterRequest};
@@ -276,6 +277,64 @@ fn a_full_disk_holds_changes_up_and_nothing_else() {
     rig.power_loss(0);
     assert!(rig.halted.is_none() && !rig.exists("/refused"));
     assert!((0..8).all(|round| rig.exists(&format!("/{round}"))), "what was held up was written in the end");
+}
+
+/// Starts on a disk on which each write finds no space once. Says how many did; it must end ready or halted.
+fn start_on_a_full_disk(disk: Disk, defects: Defects) -> (Rig, usize) {
+    let mut rig = Rig::planted(disk, MasterConfig::default(), defects);
+    (rig.requests, rig.disk_held) = (1_000, true);
+    rig.settle();
+    let (mut full, mut tried) = (0, false);
+    while !rig.master.is_ready() && rig.halted.is_none() {
+        let writes = matches!(rig.held.front(), Some((_, DiskRequest::Write { .. })));
+        if !writes || tried {
+            tried = false;
+            rig.step_disk();
+            continue;
+        }
+        (full, tried) = (full + 1, true);
+        rig.fail_disk(DiskError::NoSpace);
+        let asked = rig.ask(MasterRequest::Stat { path: "/kept".into() });
+        let answer = rig.answer(asked);
+        assert!(
+            matches!(&answer, Some(Err(MasterError::Unavailable(why))) if why.contains("no space"))
+                || rig.halted.is_some(),
+            "{answer:?}"
+        );
+        rig.pass(1_100, &[]);
+    }
+    rig.disk_held = false;
+    rig.settle();
+    (rig, full)
+}
+
+#[test]
+fn a_master_that_starts_on_a_full_disk_waits_for_space() {
+    let mut rig = Rig::new();
+    rig.mkdir("/kept").unwrap();
+    let mut torn = rig.disk.clone();
+    let index = rig.master.applied_index();
+    torn.files.insert(alloc::format!("master-{:020}.log", index + 1), alloc::vec![b'C'; 5]);
+    for disk in [rig.disk.clone(), torn] {
+        let (mut again, full) = start_on_a_full_disk(disk, Defects::none());
+        assert!(full >= 2, "the end of the log is written again, and the start into it");
+        assert!(again.exists("/kept"), "{:?}", again.halted);
+        again.mkdir("/after").unwrap();
+        again.restart();
+        assert!(again.exists("/kept") && again.exists("/after"), "{:?}", again.halted);
+    }
+    let (blank, _) = start_on_a_full_disk(Disk::default(), Defects::none());
+    assert!(blank.halted.is_some_and(|(why, failed)| failed && why.contains("no space")));
+}
+
+#[cfg(feature = "defects")]
+#[test]
+fn a_master_that_gives_up_on_a_full_disk_is_away() {
+    let mut rig = Rig::new();
+    rig.mkdir("/kept").unwrap();
+    let defects = Defects::one(crate::defect::Defect::FullStartRefused);
+    let (again, _) = start_on_a_full_disk(rig.disk.clone(), defects);
+    assert!(again.halted.is_some_and(|(_, failed)| failed));
 }
 
 #[test]

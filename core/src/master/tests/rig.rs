@@ -50,8 +50,12 @@ impl Rig {
     }
 
     pub(super) fn on(disk: Disk, config: MasterConfig) -> Rig {
+        Rig::planted(disk, config, Defects::none())
+    }
+
+    pub(super) fn planted(disk: Disk, config: MasterConfig, defects: Defects) -> Rig {
         let wall = WallClock { at_zero: UnixMs(1_000_000) };
-        let setup = MasterSetup { config: config.clone(), seed: 7, wall, defects: Defects::none() };
+        let setup = MasterSetup { config: config.clone(), seed: 7, wall, defects };
         Rig {
             master: Master::new(setup),
             disk,

@@ -47,7 +47,8 @@ record!(
         log_bytes,
         starting,
         uptime_ms,
-        dead_after_ms
+        dead_after_ms,
+        log_full
     }
 );
 record!(ServerStatus = proto::ServerStatus {
