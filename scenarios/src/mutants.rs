@@ -75,7 +75,7 @@ pub fn profile(defect: Defect) -> Profile {
             Profile::Operators
         }
         Defect::ChangeUnnoticed => Profile::Crashes,
-        Defect::FullStartRefused => Profile::Disk,
+        Defect::FullStartRefused | Defect::FullIdentityFails => Profile::Disk,
         Defect::RenameKeepsSource
         | Defect::ReadOffByOne
         | Defect::EarlyVisible

@@ -13,7 +13,9 @@ pub fn watch(cluster: &Cluster, violations: &Violations) {
     let (seen, violations) = (cluster.clone(), violations.clone());
     cluster.world.observe_chunkserver(move |_, node, machine| {
         let Some(why) = machine.failed_volumes().next() else { return };
-        let harmed = |d: &Damage| d.node == node;
+        // A blank disk may be too full to be formatted; a formatted one is no excuse.
+        let starts = why.contains("can't be recovered");
+        let harmed = |d: &Damage| d.node == node && (d.kind != DamageKind::Wipe || starts);
         if !seen.disk_errors().contains(node) && !seen.world.damage_injected().iter().any(harmed) {
             violations.add(NAME, format!("{node}, to which nothing was done: {why}"));
         }

@@ -222,14 +222,31 @@ impl Draw<'_> {
 
     /// A disk has no room left; its process may die meanwhile, and start on it.
     pub(super) fn full_disk(&mut self) -> Vec<Strike> {
-        let target = if self.rng.chance(1, 6) { Target::Master } else { self.server() };
         let lasts = 200 + self.duration();
+        if let Some(Target::Server(place)) = self.victim
+            && self.rng.chance(1, 4)
+        {
+            return self.full_and_blank(*place, lasts);
+        }
+        let target = if self.rng.chance(1, 4) { Target::Master } else { self.server() };
         let mut strikes = vec![self.strike(0, lasts, Fault::FullDisk { target: target.clone() })];
         if self.rng.chance(1, 2) {
             let (after, down) = (self.rng.below(lasts), 10 + self.rng.below(50));
             strikes.push(self.strike(after, down, Fault::Kill { target }));
         }
         strikes
+    }
+
+    /// A blank disk is full when its volume is to become the cluster's.
+    fn full_and_blank(&mut self, place: usize, lasts: u64) -> Vec<Strike> {
+        let target = Target::Server(place);
+        let (volume, down) = (self.rng.below(4) as u16, 10 + self.rng.below(100));
+        let wipe = Fault::Wipe { target: target.clone(), volume, power: false };
+        let registers = Some(Moment::at(place, Cue::Registered, 0));
+        vec![
+            self.strike(0, down, wipe),
+            Strike { cue: registers, ..self.strike(0, lasts, Fault::FullDisk { target }) },
+        ]
     }
 
     /// A member dies while it is written to, comes back with less than the others, and is told to copy what they have: so
