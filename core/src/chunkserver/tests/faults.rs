@@ -102,6 +102,30 @@ fn a_server_that_starts_on_a_full_disk_serves_what_it_has_and_keeps_its_promises
 }
 
 #[test]
+fn a_journal_that_goes_on_is_cut_behind_what_counts() {
+    let mut world = World::new();
+    let grant = world.write(5, b"promised");
+    world.nodes[0].disk.full = true;
+    world.restart(0, false);
+    let [path] = &world.nodes[0].disk.find("journal")[..] else { panic!("one journal") };
+    let path = path.clone();
+    let whole = world.nodes[0].disk.contents(&path);
+    let torn = DiskRequest::Write {
+        path: path.clone(),
+        offset: whole.len() as u64,
+        data: alloc::vec![bytes::Bytes::from_static(&[7; 40])],
+        create: false,
+    };
+    world.nodes[0].disk.full = false;
+    world.nodes[0].disk.perform(&torn).unwrap();
+    world.nodes[0].disk.full = true;
+    world.restart(0, false);
+    assert_eq!(world.nodes[0].disk.contents(&path), whole);
+    world.nodes[0].disk.full = false;
+    assert_eq!(world.fence(0, &grant), Vote::Prefix { length: 8, crc: crc32fast::hash(b"promised") });
+}
+
+#[test]
 fn a_new_volume_on_a_full_disk_takes_chunks_when_there_is_space() {
     /// `CLUSTER` in an identity, as a request shows it.
     const ITS_CLUSTER: &str = r"\xab\x89gE#\x01\0\0";
