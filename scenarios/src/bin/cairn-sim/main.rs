@@ -10,7 +10,7 @@ mod shared;
 mod shrink;
 mod sweep;
 
-use std::io::Write as _;
+use std::io::{Error, ErrorKind, Write as _};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -48,11 +48,18 @@ fn main() -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(1),
         Err(error) => {
-            // The terminal may be gone; there is nobody else to tell.
-            let _ = writeln!(std::io::stderr(), "cairn-sim: {error:#}");
+            // A reader that went away has seen enough; but what was not run is no success.
+            if !is_broken_pipe(&error) {
+                // The terminal may be gone; there is nobody else to tell.
+                let _ = writeln!(std::io::stderr(), "cairn-sim: {error:#}");
+            }
             ExitCode::from(2)
         }
     }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.chain().filter_map(|cause| cause.downcast_ref::<Error>()).any(|e| e.kind() == ErrorKind::BrokenPipe)
 }
 
 /// Whether all went as it must.
