@@ -120,7 +120,7 @@ fn json_keys_are_the_documented_ones() {
     assert_eq!(run(&["restore", "/dir/file"]), "path");
     assert_eq!(
         run(&["status"]),
-        "chunks cluster dead_after_ms directories files health log_bytes log_index missing open_chunks over_replicated repairs \
+        "chunks cluster dead_after_ms directories files health log_bytes log_full log_index missing open_chunks over_replicated repairs \
          servers starting trash under_replicated uploads uptime_ms"
     );
     let status = dev.cairn(&["--json", "status"]).json();
