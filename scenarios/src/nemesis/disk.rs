@@ -1,9 +1,10 @@
 //! Disks fail, fill up and crawl.
 
+use cairn_core::chunkserver::Chunkserver;
 use runtime_sim::DiskFaults;
 
 use super::{Fault, Undo};
-use crate::cluster::{self, Cluster};
+use crate::cluster::{self, Cluster, MASTER};
 
 pub(super) fn strike(fault: &Fault, cluster: &Cluster) -> Undo {
     let node = cluster.resolve(fault.target());
@@ -58,8 +59,11 @@ pub(super) fn set_normal(cluster: &Cluster, node: &str) {
 
 pub(super) fn restore(cluster: &Cluster, node: &str) {
     set_normal(cluster, node);
-    if had_errors(cluster, node) {
-        // An operator replaces the cable and starts the server again. Nothing else may have ended it.
+    let out_of_use = |server: &Chunkserver| server.failed_volumes().next().is_some();
+    if had_errors(cluster, node) || node != MASTER && cluster.world.inspect(node, out_of_use).unwrap_or(false)
+    {
+        // An operator replaces the cable, or frees space for a volume that needs some to start, and starts the server
+        // again. Nothing else may have ended it.
         if cluster.world.is_up(node) {
             cluster.world.kill(node);
         }
