@@ -15,7 +15,7 @@ use crate::clock::Clock;
 use crate::disk::Volume;
 use crate::event::LinkId;
 use crate::record::HappeningId;
-use crate::world::World;
+use crate::world::{World, volume_of};
 
 /// A node's number, in order of starting.
 pub(crate) type NodeIx = u16;
@@ -178,6 +178,15 @@ impl Node {
         if let Some(waker) = self.waker.take() {
             waker.wake();
         }
+    }
+
+    /// Whether this is a sync, and hangs.
+    pub(crate) fn sync_hangs(&self, request: &DiskRequest) -> bool {
+        self.volumes.get(usize::from(volume_of(request))).is_some_and(|Volume { faults, .. }| match request {
+            DiskRequest::Sync(_) => faults.stuck_syncs,
+            DiskRequest::SyncDir(_) => faults.stuck_syncs || faults.stuck_dir_syncs,
+            _ => false,
+        })
     }
 
     /// Whether lists of a volume's directories hang.

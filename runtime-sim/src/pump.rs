@@ -78,13 +78,7 @@ impl State {
             return;
         }
         let Some(waiting) = node.under_way.get(&op) else { return };
-        let on = usize::from(crate::world::volume_of(&waiting.request));
-        let hangs = node.volumes.get(on).is_some_and(|volume| match waiting.request {
-            DiskRequest::Sync(_) => volume.faults.stuck_syncs,
-            DiskRequest::SyncDir(_) => volume.faults.stuck_syncs || volume.faults.stuck_dir_syncs,
-            _ => false,
-        });
-        if hangs {
+        if node.sync_hangs(&waiting.request) {
             node.stuck.push(op);
             self.faults.stuck_syncs += 1;
             return;

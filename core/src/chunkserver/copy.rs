@@ -103,10 +103,7 @@ impl Chunkserver {
                 Phase::Logging => self.copy_is_whole(job),
                 // Earlier, a crash would bring back a damaged replica as a sound one; later, the note of damage would condemn
                 // the new one. A note may be there even if no replica is: a sealed one's drop does not wait for the journal.
-                Phase::Clearing => {
-                    let volume = job.volume;
-                    Some(self.forget_first(job, volume, Phase::Forgetting))
-                }
+                Phase::Clearing => Some(self.forget_first(job.volume, job, Phase::Forgetting)),
                 Phase::Cleaning => None,
                 _ => self.finish_copy(&job),
             },
@@ -214,7 +211,7 @@ impl Chunkserver {
             && !late
         {
             // A promise that came back without its file would be taken for damage. A file without its promise is put aside.
-            return Some(self.forget_first(job, old, Phase::Releasing));
+            return Some(self.forget_first(old, job, Phase::Releasing));
         }
         self.clear_names(job)
     }

@@ -106,8 +106,7 @@ impl Chunkserver {
                 let late = self.setup.defects.has(Defect::DropBeforeForgotten);
                 if self.replicas.get(&chunk).is_some_and(|replica| replica.unsealed.is_some()) && !late {
                     // A promise that came back without its file would be taken for damage.
-                    let volume = job.volume;
-                    return Some(self.forget_first(job, volume, Phase::Forgetting));
+                    return Some(self.forget_first(job.volume, job, Phase::Forgetting));
                 }
                 job.phase = Phase::Finishing;
                 None
@@ -138,7 +137,7 @@ impl Chunkserver {
     }
 
     /// The job goes on, in `phase`, when a volume's journal has durably forgotten its chunk.
-    pub(super) fn forget_first(&mut self, mut job: Job, volume: u16, phase: Phase) -> Job {
+    pub(super) fn forget_first(&mut self, volume: u16, mut job: Job, phase: Phase) -> Job {
         job.phase = phase;
         let (chunk, waiter) = (job.chunk, Waiter::Job { chunk: job.chunk, job: job.id });
         self.log(volume, alloc::vec![Record::Forget { chunk }], waiter, true);

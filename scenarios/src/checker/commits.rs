@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use cairn_core::id::{ChunkId, ChunkVersion, Peer, ProcessId};
 use cairn_core::message::{AppendMessage, MasterReply, Message, SealedChunk, ToServer};
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, lock};
 use crate::violation::Violations;
 
 const NAME: &str = "commits";
@@ -66,7 +66,7 @@ pub fn watch(cluster: &Cluster, violations: &Violations) {
         if let (Message::Append(AppendMessage::Committed { chunk, version, end, .. }), Peer::Conn(_)) =
             (message, to)
         {
-            let mut memory = seen.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let mut memory = lock(&seen);
             memory.on_committed(from, process, (*chunk, *version), *end, &found);
         }
     });
@@ -74,7 +74,7 @@ pub fn watch(cluster: &Cluster, violations: &Violations) {
     cluster.world.observe_messages(move |_, _, _, message| match message {
         Message::MasterReply { result: Ok(MasterReply::Sealed(sealed)), .. }
         | Message::ToServer(ToServer::Seal { sealed, .. } | ToServer::Copy { sealed, .. }) => {
-            let mut memory = memory.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let mut memory = lock(&memory);
             memory.on_sealed(sealed, &found);
         }
         _ => {}

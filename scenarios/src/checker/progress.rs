@@ -1,11 +1,12 @@
 //! Every operation ends: within a stated time once there are no faults any more (invariant 23).
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use cairn_core::time::{Span, Time};
 use runtime_sim::World;
 
+use crate::cluster::lock;
 use crate::violation::Violations;
 
 /// What its violations are called.
@@ -72,6 +73,6 @@ impl Progress {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }

@@ -1,7 +1,7 @@
 //! The state of each chunk as it changes: what each replica has, what of it a power cut would leave, what the master knows.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use cairn_core::id::{ChunkId, ChunkUuid, ClusterId, Durability, ServerId};
 use cairn_core::master::Master;
@@ -9,6 +9,8 @@ use cairn_core::master::catalog::ChunkState;
 use cairn_core::message::ReplicaState;
 use runtime_sim::World;
 use runtime_sim::record::HappeningId;
+
+use crate::cluster::lock;
 
 /// A replica at one time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,11 +77,11 @@ impl Chronicle {
         let chronicle = Arc::new(Mutex::new(Chronicle::default()));
         let (seen, told) = (chronicle.clone(), world.clone());
         world.observe_master(move |_, master| {
-            seen.lock().unwrap_or_else(PoisonError::into_inner).see_master(last(&told), master);
+            lock(&seen).see_master(last(&told), master);
         });
         let (seen, told) = (chronicle.clone(), world.clone());
         world.observe_chunkserver(move |_, name, server| {
-            let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut seen = lock(&seen);
             let mut now = BTreeMap::new();
             for view in server.replicas() {
                 let mut replica = Replica {

@@ -15,13 +15,14 @@ pub mod story;
 pub mod subject;
 pub mod words;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use cairn_core::defect::Defects;
 use cairn_core::time::Time;
 use runtime_sim::TraceMode;
 use runtime_sim::record::{Happening, HappeningId, Record, What};
 
+use crate::cluster::lock;
 use crate::plan::Plan;
 use crate::run::{Report, run_watched};
 use chronicle::Chronicle;
@@ -49,13 +50,13 @@ impl Run {
         let chronicle: Arc<Mutex<Option<Arc<Mutex<Chronicle>>>>> = Arc::default();
         let kept = chronicle.clone();
         let mut report = run_watched(plan, defects, TraceMode::Events, move |cluster| {
-            *kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(Chronicle::watch(&cluster.world));
+            *lock(&kept) = Some(Chronicle::watch(&cluster.world));
         });
         let mut record = report.record.take().unwrap_or_default();
         note_panic(&report, &mut record);
         answers_as_causes(&mut record);
-        let chronicle = chronicle.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or_default();
-        let chronicle = std::mem::take(&mut *chronicle.lock().unwrap_or_else(PoisonError::into_inner));
+        let chronicle = lock(&chronicle).take().unwrap_or_default();
+        let chronicle = std::mem::take(&mut *lock(&chronicle));
         let subjects = Subjects::of(&record);
         let focus = Focus::of(&record, &subjects, &chronicle);
         Run { report, record, subjects, chronicle, focus }

@@ -17,6 +17,7 @@ use super::chronicle::Chronicle;
 use super::focus::Focus;
 use super::subject::Subjects;
 use super::words::{shorten, words};
+use crate::cluster::SIDECAR;
 
 /// Steps kept of a long story: so many of its beginning and of its end.
 const KEPT: (usize, usize) = (40, 120);
@@ -265,7 +266,7 @@ impl<'a> Teller<'a> {
                 text.split(|c: char| !c.is_ascii_alphanumeric()).any(|word| word == name)
             })
             .collect();
-        let flipped = text.starts_with("BitFlip") && !text.contains(".meta");
+        let flipped = text.starts_with("BitFlip") && !text.contains(SIDECAR);
         if let Some(byte) =
             text.rsplit(' ').next().and_then(|byte| byte.parse().ok()).filter(|_| harms && flipped)
         {

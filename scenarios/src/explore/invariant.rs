@@ -11,6 +11,7 @@ use super::node::Node;
 use super::state::{MASTER, State};
 use super::step::Explorer;
 use super::writer::content;
+use crate::cluster::SIDECAR;
 
 /// The chunk that every scope is about: the first that the master gives out.
 pub(super) const CHUNK: ChunkId = ChunkId(1);
@@ -63,7 +64,7 @@ impl Explorer {
         if replica.state == ReplicaState::Damaged {
             return None;
         }
-        let bytes = match node.disk.find(&self.chunk_files).iter().find(|name| !name.ends_with(".meta")) {
+        let bytes = match node.disk.find(&self.chunk_files).iter().find(|name| !name.ends_with(SIDECAR)) {
             Some(name) => node.disk.contents(name)?,
             None => &[],
         };
@@ -177,7 +178,7 @@ impl Explorer {
                 let text = format!("{} has {replica:?}, logged is {sealed:?}", self.name(server));
                 return broken("sealed replicas are identical (5)", text);
             }
-            let file = node.disk.find(&self.chunk_files).into_iter().find(|name| !name.ends_with(".meta"));
+            let file = node.disk.find(&self.chunk_files).into_iter().find(|name| !name.ends_with(SIDECAR));
             let bytes = file.and_then(|name| node.disk.contents(&name)).unwrap_or_default();
             if state.lost == 0
                 && (bytes.len() as u64 != replica.ready || crc32fast::hash(bytes) != replica.crc)

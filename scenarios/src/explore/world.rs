@@ -10,6 +10,7 @@ use cairn_core::message::{AppendMessage, FromServer, Message, ToServer};
 use super::fingerprint::{Direct, fingerprint};
 use super::node::{Happening, Maker, Node, Reaction};
 use super::writer::Act;
+use crate::cluster::SIDECAR;
 
 /// Peers that dial are counted from here; the others are connections.
 const DIALLED: u32 = 1 << 24;
@@ -213,7 +214,7 @@ impl World {
             self.add_variant(&mut variants, "with a blank disk", back, reaction, (true, None));
             for file in down.disk.find(prefix).into_iter().chain(down.disk.find("journal-")) {
                 let mut rotten = down.clone();
-                if !file.ends_with(".meta") && rotten.disk.rot(&file) {
+                if !file.ends_with(SIDECAR) && rotten.disk.rot(&file) {
                     let (back, reaction) = rotten.restarted(maker, &name);
                     let how = format!("with a rotten byte in {file}");
                     self.add_variant(&mut variants, &how, back, reaction, (true, None));

@@ -105,11 +105,11 @@ fn headline(status: &ClusterStatus, health: Health) -> String {
             "DATA MISSING: {} chunks have no live replica; bring their chunkservers back",
             status.missing
         ),
-        Health::LogFull => {
-            "LOG FULL: no space for the master's operation log; nothing changes and nothing is \
-                             repaired until there is some on its disk"
-                .to_owned()
-        }
+        Health::LogFull => concat!(
+            "LOG FULL: no space for the master's operation log; ",
+            "nothing changes and nothing is repaired until there is some on its disk"
+        )
+        .to_owned(),
         Health::Degraded { goal } => format!(
             "DEGRADED: {below} chunks below their replication factor; it takes {goal} chunkservers, {} live: \
              bring them back or start more",
