@@ -30,6 +30,8 @@ fn nothing_acknowledged_is_lost_when_all_daemons_die_at_once() {
 fn a_killed_chunkserver_is_shown_at_once() {
     let mut cluster = Daemons::start_with(3, "dead_after_ms: 60000");
     cluster.cairn_with(&["put", "-", "/file"], b"bytes").ok();
+    // Two of three replicas acknowledge a write. Without the third, the loss would be shown as DEGRADED.
+    cluster.wait_settled();
     cluster.servers[1].kill();
     let text = eventually("the loss is shown", || {
         let text = cluster.cairn(&["status"]).ok();
