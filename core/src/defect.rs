@@ -113,6 +113,10 @@ defects! {
     CompletionNotSynced = "completion-not-synced",
     /// A rewritten journal forgets how far open replicas were READY (rule 6).
     RewriteForgetsReady = "rewrite-forgets-ready",
+    /// A rewritten journal forgets which replicas are damaged.
+    RewriteForgetsDamage = "rewrite-forgets-damage",
+    /// A start forgets which replicas its journal says to be damaged.
+    ReplayForgetsDamage = "replay-forgets-damage",
     /// The primary commits what it holds itself (commit needs W members).
     CommitOwnEnd = "commit-own-end",
     /// A member says READY for those behind it (commit needs W members).

@@ -70,6 +70,7 @@ pub fn profile(defect: Defect) -> Profile {
         | Defect::TruncateDamage
         | Defect::NoReportVersionCheck
         | Defect::DamagedVotes
+        | Defect::ReplayForgetsDamage
         | Defect::JournalRotTrusted => Profile::Flips,
         Defect::ReportBlind | Defect::DropUnchecked | Defect::OrderedDropCounts | Defect::ReplacedVouches => {
             Profile::Operators

@@ -12,8 +12,8 @@ use serde::Serialize;
 use crate::checker::progress::{self, Progress};
 use crate::checker::{
     ack_durability, alarms, bounds, claims, commits, convergence, drops, halts, identical, journals,
-    linearizability, log_agreement, namespace, one_primary, permissions, placement, primaries, quarantine,
-    sessions, trash, versions, votes,
+    known_damage, linearizability, log_agreement, namespace, one_primary, permissions, placement, primaries,
+    quarantine, sessions, trash, versions, votes,
 };
 use crate::cluster::{self, Cluster, MASTER};
 use crate::nemesis;
@@ -131,6 +131,7 @@ async fn story(
     drops::watch(&cluster, &violations);
     halts::watch(&cluster, &violations);
     journals::watch(&cluster, &violations);
+    known_damage::watch(&cluster, &violations);
     log_agreement::watch(&cluster, defects, &violations);
     one_primary::watch(&cluster, &violations);
     placement::watch(&cluster, &violations);

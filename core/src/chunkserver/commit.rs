@@ -126,6 +126,9 @@ impl Chunkserver {
             if self.setup.defects.has(Defect::RewriteForgetsReady) {
                 records.retain(|record| !matches!(record, Record::Ready { .. }));
             }
+            if self.setup.defects.has(Defect::RewriteForgetsDamage) {
+                records.retain(|record| !matches!(record, Record::Damaged { .. }));
+            }
         }
         for (chunk, tombstone) in self.tombstones.iter().filter(|(_, t)| t.volume == index) {
             let (version, session) = (tombstone.version, tombstone.session);

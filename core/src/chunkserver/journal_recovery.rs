@@ -120,6 +120,9 @@ impl Chunkserver {
                 // the same file would promise nothing. A new file is written for good.
                 r.sound = r.journal.map(|number| (number, end.valid_end, end.next_index));
                 r.forget_dropped();
+                if self.setup.defects.has(Defect::ReplayForgetsDamage) {
+                    r.replay.damaged.clear();
+                }
                 let records = r.replay.records();
                 r.new_journal(index, self.volume(index).identity.volume, end.next_index, &records);
                 r.phase = Phase::Tails;

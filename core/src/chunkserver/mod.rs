@@ -228,6 +228,11 @@ impl Chunkserver {
         self.replicas.iter().map(|(chunk, replica)| self.view(*chunk, replica))
     }
 
+    /// Its replica of a chunk.
+    pub fn replica(&self, chunk: ChunkId) -> Option<ReplicaView> {
+        Some(self.view(chunk, self.replicas.get(&chunk)?))
+    }
+
     /// Those with a stream: few, however many there are in all.
     pub fn open_replicas(&self) -> impl Iterator<Item = ReplicaView> + '_ {
         self.open.iter().filter_map(|chunk| Some(self.view(*chunk, self.replicas.get(chunk)?)))
@@ -265,6 +270,11 @@ impl Chunkserver {
     /// How many journals were found damaged at the start of this process.
     pub fn damaged_journals(&self) -> u64 {
         self.damaged_journals
+    }
+
+    /// Whether all that its journals were given is on stable storage.
+    pub fn is_journaled(&self) -> bool {
+        self.volumes.iter().all(|volume| volume.journal.is_durable())
     }
 
     /// Entries of its tables: what must be bounded by what there is.

@@ -11,7 +11,7 @@ use super::Chunkserver;
 use super::fence::Tombstone;
 use super::flush::Kept;
 use super::job::data_of;
-use super::journal::Replayed;
+use super::journal::{Record, Replayed, Waiter};
 use super::names;
 use super::out::Then;
 use super::read::first_bad_block;
@@ -210,7 +210,11 @@ impl Chunkserver {
             }
         }
         for chunk in forgets {
-            self.forget_in_journal(index, chunk);
+            // Whether it is damaged is all that the journal is to know of the replica from now on.
+            let replica = self.replicas.get(&chunk).filter(|replica| replica.volume == index);
+            let known = replica.into_iter().flat_map(|replica| replica.snapshot(chunk));
+            let records = [Record::Forget { chunk }].into_iter().chain(known).collect();
+            self.log(index, records, Waiter::Nobody, true);
         }
     }
 

@@ -10,6 +10,7 @@ pub mod drops;
 pub mod halts;
 pub mod identical;
 pub mod journals;
+pub mod known_damage;
 pub mod leaks;
 pub mod linearizability;
 pub mod log_agreement;

@@ -8,14 +8,15 @@ use std::time::Duration;
 
 use cairn_core::id::ChunkId;
 use cairn_core::message::{
-    AppendMessage, DropReason, FromServer, MasterReply, MasterRequest, Message, ReadMessage, ToServer,
+    AppendMessage, DropReason, FromServer, MasterReply, MasterRequest, Message, ReadMessage, ReplicaState,
+    ToServer,
 };
 use runtime_sim::World;
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::lock;
 
-/// Something that arrives somewhere; the node where it does is `Target::Cued`.
+/// Something that arrives somewhere. The node where it does is `Target::Cued`; of damage, the node that tells it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Cue {
@@ -47,11 +48,13 @@ pub enum Cue {
     Registered,
     /// A client gets bytes that it reads.
     Read,
+    /// The master is told that a replica is damaged.
+    Damage,
 }
 
 impl Cue {
     /// All of them.
-    pub const EACH: [Cue; 14] = [
+    pub const EACH: [Cue; 15] = [
         Cue::Open,
         Cue::Data,
         Cue::Fence,
@@ -66,13 +69,14 @@ impl Cue {
         Cue::Drop,
         Cue::Registered,
         Cue::Read,
+        Cue::Damage,
     ];
 
     /// How long a strike waits for it.
     pub(crate) fn patience(self) -> Duration {
         match self {
             // It is waited for from the moment that its cause is struck.
-            Cue::CopyOver => Duration::from_secs(8),
+            Cue::CopyOver | Cue::Damage => Duration::from_secs(8),
             _ => Duration::from_secs(1),
         }
     }
@@ -93,6 +97,9 @@ impl Cue {
             (Cue::Seal, Message::ToServer(ToServer::Seal { sealed, .. }))
             | (Cue::Copy | Cue::CopyOver, Message::ToServer(ToServer::Copy { sealed, .. })) => {
                 Some(Some(sealed.chunk))
+            }
+            (Cue::Damage, Message::FromServer(FromServer::ReplicaChanged(replica))) => {
+                (replica.state == ReplicaState::Damaged).then_some(Some(replica.chunk))
             }
             (Cue::Registered, Message::ToServer(ToServer::Registered { .. }))
             | (Cue::Read, Message::Read(ReadMessage::Reply { .. })) => Some(None),
@@ -141,7 +148,7 @@ impl Stagehand {
     pub fn watch(world: &World) -> Stagehand {
         let hand = Stagehand::default();
         let seen = hand.clone();
-        world.observe_messages(move |_, _, to, message| {
+        world.observe_messages(move |_, from, to, message| {
             let Waiting { all, written, .. } = &mut *seen.lock();
             if let Some(Some(chunk)) = Cue::Data.is(message) {
                 let nodes = written.entry(chunk).or_default();
@@ -151,11 +158,12 @@ impl Stagehand {
             }
             for wait in all.values_mut().filter(|wait| wait.came.is_none()) {
                 let Some(chunk) = wait.cue.is(message) else { continue };
-                let here = wait.at.as_deref().is_none_or(|at| at == to);
+                let node = if wait.cue == Cue::Damage { from } else { to };
+                let here = wait.at.as_deref().is_none_or(|at| at == node);
                 let over =
                     || chunk.and_then(|chunk| written.get(&chunk)).is_some_and(|nodes| nodes.contains(to));
                 if here && (wait.cue != Cue::CopyOver || over()) {
-                    wait.came = Some((to.to_owned(), chunk));
+                    wait.came = Some((node.to_owned(), chunk));
                     if let Some(waker) = wait.waker.take() {
                         waker.wake();
                     }

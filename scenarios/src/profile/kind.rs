@@ -140,6 +140,7 @@ impl Draw<'_> {
             Kind::MasterPower => self.master_power(),
             Kind::Return => self.returns(),
             Kind::TwoCrashes => self.two_crashes(),
+            Kind::Flip => self.flip(),
             Kind::JournalRot => self.journal_rot(),
             Kind::StaleCopy => self.stale_copy(),
             Kind::Outrun => self.outrun(),
@@ -314,12 +315,6 @@ impl Draw<'_> {
             Kind::Repeats => {
                 Fault::Repeats { target: self.anyone(), per_million: self.rng.below(300_000) as u32 }
             }
-            Kind::Flip => Fault::Flip {
-                target: self.victim?.clone(),
-                bits: 1 + self.rng.below(3) as u32,
-                youngest: self.rng.chance(1, 2),
-                journals: false,
-            },
             Kind::BadSector => Fault::BadSector { target: self.victim?.clone() },
             Kind::Wipe => Fault::Wipe {
                 target: self.victim?.clone(),
@@ -371,6 +366,7 @@ impl Draw<'_> {
             | Kind::MasterPower
             | Kind::Return
             | Kind::TwoCrashes
+            | Kind::Flip
             | Kind::JournalRot
             | Kind::StaleCopy
             | Kind::Outrun

@@ -84,8 +84,13 @@ impl Profile {
         let mut at_ms = rng.below(2_000);
         while at_ms < chaos_ms && !kinds.is_empty() {
             let kind = *rng.pick(&kinds).unwrap_or(&Kind::Kill);
-            strikes.extend(Draw { rng, shape, victim: victim.as_ref(), at_ms }.strikes(kind));
+            let drawn = Draw { rng, shape, victim: victim.as_ref(), at_ms }.strikes(kind);
             at_ms += 1 + rng.below(mean_ms * 2);
+            if kind == Kind::Outage {
+                // While everybody is down there is nothing to strike.
+                at_ms += drawn.iter().map(|strike| strike.for_ms).sum::<u64>();
+            }
+            strikes.extend(drawn);
         }
         strikes.retain(|strike| strike.at_ms < chaos_ms);
         if let Some(target) = victim.filter(|_| kinds.contains(&Kind::Remove) && rng.chance(1, 2)) {

@@ -130,6 +130,21 @@ impl Draw<'_> {
         ]
     }
 
+    /// Bits rot; half of the time the server dies when it has found out, and must not forget.
+    pub(super) fn flip(&mut self) -> Vec<Strike> {
+        let Some(target) = self.victim.cloned() else { return Vec::new() };
+        let (bits, youngest) = (1 + self.rng.below(3) as u32, self.rng.chance(1, 2));
+        let flip = Fault::Flip { target, bits, youngest, journals: false };
+        let mut strikes = vec![self.strike(0, 1, flip)];
+        if self.rng.chance(1, 2) {
+            let after_us = self.rng.below(50_000) * u64::from(self.shape.disk_slow_factor);
+            let cue = Some(Moment { what: Cue::Damage, at: None, after_us });
+            let down = 10 + self.rng.below(200);
+            strikes.push(Strike { cue, ..self.strike(0, down, Fault::Kill { target: Target::Cued }) });
+        }
+        strikes
+    }
+
     /// A journal rots and is then read.
     pub(super) fn journal_rot(&mut self) -> Vec<Strike> {
         let Some(target) = self.victim.cloned() else { return Vec::new() };

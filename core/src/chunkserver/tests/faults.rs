@@ -243,6 +243,24 @@ fn a_passing_read_error_does_not_cost_an_unsealed_replica_its_vote() {
 }
 
 #[test]
+fn damage_found_in_a_half_sealed_replica_is_remembered_over_every_restart() {
+    let mut world = World::new();
+    let bytes = pattern(150_000);
+    world.write(5, &bytes);
+    // The sidecar is in place, and the journal has not forgotten the unsealed replica.
+    world.nodes[0].disk.failing = Some(("Truncate", io()));
+    world.seal(&[0], 5, &bytes[..100_000]);
+    world.nodes[0].disk.failing = None;
+    let path = world.nodes[0].disk.find("chunks/05/").into_iter().find(|p| !p.name.ends_with(".meta"));
+    world.nodes[0].disk.flip(&path.unwrap(), 10);
+    assert!(world.read(0, 5, V1, 0, 100_000).is_err());
+    for _ in 0..3 {
+        assert_eq!(world.state(0, 5), Some(ReplicaState::Damaged));
+        world.restart(0, false);
+    }
+}
+
+#[test]
 fn a_failing_write_costs_only_what_it_was_to_write() {
     for durability in [Durability::Sync, Durability::Async] {
         let mut world = World::new();
