@@ -117,6 +117,18 @@ defects! {
     RewriteForgetsDamage = "rewrite-forgets-damage",
     /// A start forgets which replicas its journal says to be damaged.
     ReplayForgetsDamage = "replay-forgets-damage",
+    /// A copy that took a damaged replica's place stays called damaged in the journal.
+    CopyKeepsDamage = "copy-keeps-damage",
+    /// Replicas of a volume that is out of use count as good.
+    FailedVolumeCounts = "failed-volume-counts",
+    /// A directory that can't be listed holds nothing, says a block report.
+    ListErrorIsAbsence = "list-error-is-absence",
+    /// An idle operation log never gets the mark that tells rot in its last group from a torn write.
+    LogNotMarked = "log-not-marked",
+    /// What came before all remembered outcomes of a client is taken for new.
+    DedupFloorForgotten = "dedup-floor-forgotten",
+    /// Whoever knows its number in the trash may restore a file.
+    RestoreByAnyone = "restore-by-anyone",
     /// The primary commits what it holds itself (commit needs W members).
     CommitOwnEnd = "commit-own-end",
     /// A member says READY for those behind it (commit needs W members).

@@ -93,9 +93,13 @@ impl State {
             DiskRequest::Write { create, .. } => *create,
             request => matches!(request, DiskRequest::MakeDir(_) | DiskRequest::Rename { .. }),
         };
-        let mut hands = Hands { rng: &mut node.disk_rng, counts: &mut self.faults, sync_lost: false };
+        let (rng, counts) = (&mut node.disk_rng, &mut self.faults);
+        let mut hands = Hands { rng, counts, sync_lost: false, failed: None };
         let result = disk.execute(under_way.request, under_way.mark, &mut hands);
         let sync_lost = hands.sync_lost;
+        if let Some(path) = hands.failed {
+            self.failed_paths.insert((ix, volume, path));
+        }
         if let Some(doom) = node.doom.as_mut().filter(|doom| names || !doom.naming) {
             doom.left -= 1;
             if doom.left == 0 {

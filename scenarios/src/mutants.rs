@@ -62,6 +62,7 @@ pub fn profile(defect: Defect) -> Profile {
         | Defect::AckDuplicateEarly
         | Defect::ResumeAfterRestart
         | Defect::RefusalsForgotten
+        | Defect::DedupFloorForgotten
         | Defect::LastWordsProve => Profile::Late,
         Defect::NoReadVerify
         | Defect::LastBlockUnchecked
@@ -76,7 +77,10 @@ pub fn profile(defect: Defect) -> Profile {
             Profile::Operators
         }
         Defect::ChangeUnnoticed => Profile::Crashes,
-        Defect::FullStartRefused | Defect::FullIdentityFails => Profile::Disk,
+        Defect::FullStartRefused
+        | Defect::FullIdentityFails
+        | Defect::FailedVolumeCounts
+        | Defect::ListErrorIsAbsence => Profile::Disk,
         Defect::RenameKeepsSource
         | Defect::ReadOffByOne
         | Defect::EarlyVisible
@@ -87,6 +91,8 @@ pub fn profile(defect: Defect) -> Profile {
         | Defect::SearchUnchecked
         | Defect::StickyIgnored
         | Defect::RacksIgnored
+        | Defect::RestoreByAnyone
+        | Defect::LogNotMarked
         | Defect::RestoreLeavesEntry => Profile::Calm,
         _ => Profile::All,
     }

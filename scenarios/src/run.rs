@@ -12,8 +12,8 @@ use serde::Serialize;
 use crate::checker::progress::{self, Progress};
 use crate::checker::{
     ack_durability, alarms, bounds, claims, commits, convergence, drops, halts, identical, journals,
-    known_damage, linearizability, log_agreement, namespace, one_primary, permissions, placement, primaries,
-    quarantine, sessions, trash, versions, votes,
+    known_damage, linearizability, log_agreement, marked_log, namespace, one_primary, permissions, placement,
+    primaries, quarantine, sessions, trash, versions, votes,
 };
 use crate::cluster::{self, Cluster, MASTER};
 use crate::nemesis;
@@ -195,6 +195,7 @@ async fn story(
     settle(&cluster, &mut models, &violations).await;
     identical::check(&cluster, &violations);
     log_agreement::check(&cluster, defects, &violations);
+    marked_log::check(&cluster, &violations).await;
     let mut judgement = linearizability::check(&cluster, &shared_names, &recorder, &violations).await;
     if !violations.any() {
         // What was promised must also be there after everybody went down at once.

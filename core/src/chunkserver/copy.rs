@@ -103,6 +103,7 @@ impl Chunkserver {
                 Phase::Logging => self.copy_is_whole(job),
                 // Earlier, a crash would bring back a damaged replica as a sound one; later, the note of damage would condemn
                 // the new one. A note may be there even if no replica is: a sealed one's drop does not wait for the journal.
+                Phase::Clearing if self.setup.defects.has(Defect::CopyKeepsDamage) => self.name_copy(job),
                 Phase::Clearing => Some(self.forget_first(job.volume, job, Phase::Forgetting)),
                 Phase::Cleaning => None,
                 _ => self.finish_copy(&job),

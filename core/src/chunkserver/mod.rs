@@ -259,10 +259,10 @@ impl Chunkserver {
         self.damage_found
     }
 
-    /// Why volumes are out of use.
-    pub fn failed_volumes(&self) -> impl Iterator<Item = &str> {
-        self.volumes.iter().filter_map(|volume| match &volume.state {
-            volume::VolumeState::Failed(why) => Some(why.as_str()),
+    /// Which volumes are out of use, and why.
+    pub fn failed_volumes(&self) -> impl Iterator<Item = (u16, &str)> {
+        (0..).zip(&self.volumes).filter_map(|(index, volume)| match &volume.state {
+            volume::VolumeState::Failed(why) => Some((index, why.as_str())),
             _ => None,
         })
     }

@@ -92,6 +92,7 @@ impl Chunkserver {
             }
             // A directory that is not there holds nothing.
             (Err(DiskError::NotFound), _) => {}
+            _ if dir.is_some() && self.setup.defects.has(Defect::ListErrorIsAbsence) => {}
             _ => {
                 scan.blind.insert(volume);
             }

@@ -192,7 +192,9 @@ impl Chunkserver {
             let disk = crate::error::ChunkError::Disk { chunk, error: error.to_string() };
             self.fail_stream(chunk, disk);
             self.damage_found += 1;
-            self.mark_damaged_unlogged(chunk);
+            if !self.setup.defects.has(Defect::FailedVolumeCounts) {
+                self.mark_damaged_unlogged(chunk);
+            }
             self.abort_job_on(chunk, index);
         }
         self.abort_jobs_of_volume(index);

@@ -313,7 +313,7 @@ impl<T> Oplog<T> {
                 self.stats.syncs += 1;
                 self.segment.end = self.group_end;
                 self.segment.durable_end = self.group_end;
-                self.segment.marked = self.group_empty;
+                self.segment.marked = self.group_empty || self.defects.has(Defect::LogNotMarked);
                 outcome.committed.append(&mut self.in_flight);
                 self.idle_since = now;
                 self.begin(now, &mut outcome);

@@ -10,6 +10,7 @@ use cairn_core::payload::Payload;
 use cairn_core::rng::Rng;
 
 use super::inode::{Inode, SECTOR};
+use super::subject;
 use crate::options::DiskFaults;
 use crate::outcome::FaultCounts;
 
@@ -120,6 +121,8 @@ pub(crate) struct Hands<'a> {
     pub(crate) counts: &'a mut FaultCounts,
     /// Set when a failing sync may have lost writes for good.
     pub(crate) sync_lost: bool,
+    /// What an operation that was made to fail was about; a list does nothing to what it should have shown.
+    pub(crate) failed: Option<Arc<str>>,
 }
 
 impl Volume {
@@ -137,6 +140,8 @@ impl Volume {
     pub(crate) fn execute(&mut self, request: DiskRequest, mark: u64, hands: &mut Hands<'_>) -> DiskResult {
         if let Some(error) = self.draw_error(&request, mark, hands) {
             hands.counts.io_errors += 1;
+            let is_list = matches!(request, DiskRequest::List(_));
+            hands.failed = subject(&request).filter(|_| !is_list).map(|path| path.name.clone());
             return Err(error);
         }
         match request {

@@ -18,7 +18,7 @@ const CONVERSATIONS: usize = 32;
 /// Messages remembered of each: what opens the chunk, and its first records.
 const MESSAGES: usize = 9;
 /// Requests to a master that are remembered.
-const REQUESTS: usize = 64;
+const REQUESTS: usize = 512;
 
 /// What was said, to be said again.
 #[derive(Debug, Default)]

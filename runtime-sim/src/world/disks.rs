@@ -277,6 +277,14 @@ impl World {
         self.lock().damage.clone()
     }
 
+    /// Whether an operation of a node other than a list was ever made to fail that was about a path on a volume for which
+    /// `is` holds.
+    pub fn any_failed(&self, name: &str, is: impl Fn(u16, &str) -> bool) -> bool {
+        let state = self.lock();
+        let ix = state.ix(name);
+        state.failed_paths.iter().any(|(node, volume, path)| *node == ix && is(*volume, path))
+    }
+
     /// Flips and bad sectors that still stand: not overwritten, not removed.
     pub fn damage_standing(&self) -> Vec<Damage> {
         let now = self.now();

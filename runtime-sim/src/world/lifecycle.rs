@@ -380,7 +380,8 @@ impl State {
         node.disk_rng.shuffle(&mut under_way);
         for operation in under_way {
             let volume = &mut node.volumes[usize::from(super::volume_of(&operation.request))];
-            let mut hands = Hands { rng: &mut node.disk_rng, counts: &mut self.faults, sync_lost: false };
+            let (rng, counts) = (&mut node.disk_rng, &mut self.faults);
+            let mut hands = Hands { rng, counts, sync_lost: false, failed: None };
             match hands.rng.below(3) {
                 0 => {}
                 1 => {

@@ -6,7 +6,7 @@ mod links;
 mod watch;
 
 use std::any::Any;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::future::{Future, poll_fn};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,7 +21,7 @@ use cairn_core::time::{Span, Time};
 use madsim::runtime::{Handle, NodeHandle};
 use madsim::time::{Instant, Sleep, TimeHandle};
 
-use crate::disk::Damage;
+use crate::disk::{Damage, subject};
 use crate::event::Events;
 use crate::network::Network;
 use crate::node::{Item, Node, NodeIx, Slot};
@@ -66,6 +66,8 @@ pub(crate) struct State {
     pub(crate) trace: Trace,
     pub(crate) faults: FaultCounts,
     pub(crate) damage: Vec<Damage>,
+    /// Files and directories of which an operation, lists aside, was made to fail.
+    pub(crate) failed_paths: BTreeSet<(NodeIx, u16, Arc<str>)>,
     pub(crate) watches_messages: bool,
     pub(crate) watches_effects: bool,
     pub(crate) stopping: bool,
@@ -80,20 +82,12 @@ pub(crate) struct State {
 
 /// Which volume an operation is about.
 pub(crate) fn volume_of(request: &DiskRequest) -> u16 {
+    if let DiskRequest::Rename { from, to } = request {
+        assert!(from.volume == to.volume, "a rename from one volume to another: {from} to {to}");
+    }
     match request {
-        DiskRequest::MakeDir(path)
-        | DiskRequest::List(path)
-        | DiskRequest::Sync(path)
-        | DiskRequest::Remove(path)
-        | DiskRequest::SyncDir(path)
-        | DiskRequest::Read { path, .. }
-        | DiskRequest::Write { path, .. }
-        | DiskRequest::Truncate { path, .. } => path.volume,
-        DiskRequest::Rename { from, to } => {
-            assert!(from.volume == to.volume, "a rename from one volume to another: {from} to {to}");
-            from.volume
-        }
         DiskRequest::Space { volume } => *volume,
+        request => subject(request).map_or(0, |path| path.volume),
     }
 }
 
@@ -136,6 +130,7 @@ impl World {
             events: Events::default(),
             faults: FaultCounts::default(),
             damage: Vec::new(),
+            failed_paths: BTreeSet::new(),
             watches_messages: false,
             watches_effects: false,
             stopping: false,

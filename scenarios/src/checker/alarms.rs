@@ -64,22 +64,30 @@ fn journal_has_cause(cluster: &Cluster, node: &str) -> bool {
 
 /// Whether such harm reaches further than the file that it was done to.
 fn spreads(kind: DamageKind) -> bool {
-    !matches!(kind, DamageKind::BitFlip | DamageKind::BadSector)
+    matches!(kind, DamageKind::Wipe | DamageKind::SyncFailed)
 }
 
 /// Whether anything was done to a node's disks that may have harmed its replica of `chunk`.
 fn has_cause(cluster: &Cluster, node: &str, machine: &Chunkserver, chunk: ChunkId) -> bool {
+    let volume = machine.replica(chunk).map(|r| r.volume_index);
+    let is_there = |other: u16| volume.is_none_or(|volume| volume == other);
     let lost_power = cluster.shape.is_relaxed() && cluster.power_cut_at(node).is_some();
-    if lost_power || cluster.disk_errors().contains(node) {
+    if lost_power || machine.failed_volumes().any(|(failed, _)| is_there(failed)) {
         return true;
     }
-    let volume = machine.replicas().find(|r| r.chunk == chunk).map(|r| r.volume_index);
     let name = cluster.last_grant().map(|grant| ChunkUuid::new(grant.cluster, chunk).to_string());
-    cluster.world.damage_injected().iter().filter(|d| d.node == node).any(|d| {
-        // Harm to anything but another chunk's files may reach further than one replica.
-        let elsewhere =
-            d.path.contains("/chunk-") && name.as_ref().is_some_and(|name| !d.path.contains(name));
+    // What befell anything but another chunk's files may reach further than one replica.
+    let elsewhere =
+        |path: &str| path.contains("/chunk-") && name.as_ref().is_some_and(|name| !path.contains(name));
+    if cluster.world.any_failed(node, |other, path| is_there(other) && !elsewhere(path)) {
+        return true;
+    }
+    let is_here = |d: &Damage| {
         let spread = spreads(d.kind);
-        (spread || !elsewhere) && volume.is_none_or(|volume| volume == d.volume || spread)
-    })
+        d.node == node && (spread || !elsewhere(&d.path)) && (spread || is_there(d.volume))
+    };
+    // A good copy that came over a bad replica ends what was done to that.
+    let ends = |d: &Damage| d.path.contains("/chunk-") && !spreads(d.kind) && d.kind != DamageKind::HandEdit;
+    cluster.world.damage_standing().iter().any(is_here)
+        || cluster.world.damage_injected().iter().any(|d| !ends(d) && is_here(d))
 }

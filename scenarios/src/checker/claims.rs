@@ -1,8 +1,9 @@
-//! A server that comes back claims as sealed only what its disks hold, whatever happens to their power (invariant 15).
+//! A server that comes back claims as sealed only what its disks hold, whatever happens to their power (invariant 15), and
+//! nothing on a volume that is out of use.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cairn_core::chunkserver::Chunkserver;
+use cairn_core::chunkserver::{Chunkserver, ReplicaView};
 use cairn_core::id::ChunkId;
 use cairn_core::message::ReplicaState;
 
@@ -18,7 +19,15 @@ pub fn watch(cluster: &Cluster, violations: &Violations) {
     let violations = violations.clone();
     let seen = cluster.clone();
     let mut checked: BTreeSet<String> = BTreeSet::new();
+    let mut failed: BTreeMap<String, usize> = BTreeMap::new();
     cluster.world.observe_chunkserver(move |_, name, server| {
+        let count = server.failed_volumes().count();
+        if failed.get(name).copied().unwrap_or(0) != count {
+            failed.insert(name.to_owned(), count);
+            if let Some(text) = lost(server) {
+                violations.add(NAME, format!("{name} claims {text}"));
+            }
+        }
         // A process that has just begun does not know whose volumes it has.
         let fresh = server.server().0 == 0;
         if checked.contains(name) {
@@ -32,6 +41,16 @@ pub fn watch(cluster: &Cluster, violations: &Violations) {
             }
         }
     });
+}
+
+/// A replica that is claimed although its volume is out of use.
+fn lost(server: &Chunkserver) -> Option<String> {
+    let failed: BTreeSet<u16> = server.failed_volumes().map(|(volume, _)| volume).collect();
+    let lost = |r: &ReplicaView| failed.contains(&r.volume_index) && r.state != ReplicaState::Damaged;
+    server
+        .replicas()
+        .find(lost)
+        .map(|r| format!("{} on volume {}, which is out of use", r.chunk, r.volume_index))
 }
 
 fn check(cluster: &Cluster, name: &str, server: &Chunkserver) -> Result<(), String> {

@@ -12,7 +12,7 @@ const NAME: &str = "halts";
 pub fn watch(cluster: &Cluster, violations: &Violations) {
     let (seen, violations) = (cluster.clone(), violations.clone());
     cluster.world.observe_chunkserver(move |_, node, machine| {
-        let Some(why) = machine.failed_volumes().next() else { return };
+        let Some((_, why)) = machine.failed_volumes().next() else { return };
         // A blank disk may be too full to be formatted; a formatted one is no excuse.
         let starts = why.contains("can't be recovered");
         let harmed = |d: &Damage| d.node == node && (d.kind != DamageKind::Wipe || starts);

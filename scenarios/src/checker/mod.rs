@@ -14,6 +14,7 @@ pub mod known_damage;
 pub mod leaks;
 pub mod linearizability;
 pub mod log_agreement;
+pub mod marked_log;
 pub mod one_primary;
 pub mod placement;
 pub mod primaries;

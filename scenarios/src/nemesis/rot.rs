@@ -36,7 +36,9 @@ pub(super) fn strike(fault: &Fault, cluster: &Cluster) -> Undo {
         Fault::Remove { .. } => {
             let mut sealed = cluster.chunk_files(&node);
             sealed.retain(|(volume, path, ..)| world.read_file(&node, *volume, &sidecar(path)).is_some());
-            if let Some((volume, path, ..)) = rng.pick(&sealed) {
+            // Reports compare range by range: what comes last is the end of one.
+            let last = sealed.iter().max_by_key(|(.., chunk)| *chunk).filter(|_| rng.chance(1, 2));
+            if let Some((volume, path, ..)) = last.or_else(|| rng.pick(&sealed)) {
                 let path = if rng.chance(1, 3) { sidecar(path) } else { path.clone() };
                 world.remove_file(&node, *volume, &path);
             }

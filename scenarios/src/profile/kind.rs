@@ -215,6 +215,13 @@ impl Draw<'_> {
         }
     }
 
+    /// How long ago what is asked for again was asked first: a third of the time, perhaps before all that the master remembers
+    /// of a client.
+    fn back(&mut self) -> usize {
+        let most = if self.rng.chance(1, 3) { 512 } else { 64 };
+        self.rng.below(most) as usize
+    }
+
     /// One of the servers.
     pub(super) fn place(&mut self) -> usize {
         self.rng.below(self.shape.servers.len() as u64) as usize
@@ -307,9 +314,9 @@ impl Draw<'_> {
                 let (target, other) = self.pair();
                 Fault::Zombie { target, other, after_ms: self.rng.below(400) }
             }
-            Kind::RepeatCall => Fault::RepeatCall { back: self.rng.below(64) as usize, count: 1 },
+            Kind::RepeatCall => Fault::RepeatCall { back: self.back(), count: 1 },
             Kind::Backlog => {
-                let back = self.rng.below(64) as usize;
+                let back = self.back();
                 Fault::RepeatCall { back, count: 1 + self.rng.below(back as u64 + 1) as usize }
             }
             Kind::Repeats => {

@@ -5,7 +5,8 @@
 
 use cairn_core::client::ClientRequest;
 use cairn_core::error::{ClientError, MasterError};
-use cairn_core::message::{Identity, MasterRequest};
+use cairn_core::id::TrashId;
+use cairn_core::message::{Identity, MasterReply, MasterRequest};
 use cairn_core::rng::Rng;
 
 use super::namespace::short;
@@ -28,6 +29,9 @@ const WRITE: u16 = 2;
 const SEARCH: u16 = 1;
 const STICKY: u16 = 0o1000;
 
+/// Entries of a page of the trash.
+const PAGE: u32 = 1_000;
+
 /// Things tried in one run.
 const TRIED: usize = 12;
 
@@ -48,11 +52,13 @@ enum Attempt {
     GiveAway,
     OwnGroup,
     OtherGroup,
-    /// What its keeper deleted.
+    /// What its keeper deleted, by its path.
     Restore,
+    /// The same by its number in the trash, which may have been told.
+    RestoreNumber,
 }
 
-const ATTEMPTS: [Attempt; 15] = [
+const ATTEMPTS: [Attempt; 16] = [
     Attempt::Stat,
     Attempt::List,
     Attempt::Read,
@@ -68,6 +74,7 @@ const ATTEMPTS: [Attempt; 15] = [
     Attempt::OwnGroup,
     Attempt::OtherGroup,
     Attempt::Restore,
+    Attempt::RestoreNumber,
 ];
 
 /// Owner, group and mode.
@@ -114,7 +121,7 @@ struct Case {
 impl Case {
     fn draw(rng: &mut Rng, restores: bool) -> Case {
         let attempt = match ATTEMPTS[rng.below(ATTEMPTS.len() as u64) as usize] {
-            Attempt::Restore if !restores => Attempt::Delete,
+            Attempt::Restore | Attempt::RestoreNumber if !restores => Attempt::Delete,
             attempt => attempt,
         };
         Case { attempt, directory: Guard::draw(rng), file: Guard::draw(rng) }
@@ -133,15 +140,15 @@ impl Case {
             Attempt::Create | Attempt::Mkdir | Attempt::MoveIn | Attempt::DeleteTree => changes,
             Attempt::Replace | Attempt::MoveOut | Attempt::Delete => removes,
             Attempt::Chmod | Attempt::OwnGroup => enters && file.is_strangers(),
-            Attempt::Restore => changes && file.is_strangers(),
+            Attempt::Restore | Attempt::RestoreNumber => changes && file.is_strangers(),
             Attempt::GiveAway | Attempt::OtherGroup => false,
         }
     }
 }
 
-/// Cases that are in place.
+/// Cases that are in place; of what was deleted, its number in the trash.
 #[derive(Debug)]
-pub struct Guarded(Vec<Case>);
+pub struct Guarded(Vec<(Case, Option<TrashId>)>);
 
 /// Who tries.
 pub fn stranger() -> Identity {
@@ -158,7 +165,7 @@ pub async fn prepare<C: Caller>(
 ) -> Option<Guarded> {
     let cases: Vec<Case> = (0..TRIED).map(|_| Case::draw(rng, restores)).collect();
     match lay_out(root, stranger, &cases).await {
-        Ok(()) => Some(Guarded(cases)),
+        Ok(deleted) => Some(Guarded(cases.into_iter().zip(deleted).collect())),
         Err(text) => {
             violations.add(NAME, format!("what is to be guarded can't be laid out: {text}"));
             None
@@ -166,7 +173,8 @@ pub async fn prepare<C: Caller>(
     }
 }
 
-async fn lay_out<C: Caller>(root: &C, stranger: &C, cases: &[Case]) -> Result<(), String> {
+async fn lay_out<C: Caller>(root: &C, stranger: &C, cases: &[Case]) -> Result<Vec<Option<TrashId>>, String> {
+    let mut deleted = Vec::new();
     make(root, ROOT, 0o777).await?;
     for (i, case) in cases.iter().enumerate() {
         let place = format!("{ROOT}/{i}");
@@ -175,15 +183,36 @@ async fn lay_out<C: Caller>(root: &C, stranger: &C, cases: &[Case]) -> Result<()
         make(root, &directory, 0o700).await?;
         did(perform(root, &put(&file, false)).await)?;
         guard(root, &file, case.file).await?;
-        if case.attempt == Attempt::Restore {
-            did(perform(root, &Operation::Delete { path: file, recursive: false }).await)?;
+        deleted.push(None);
+        if matches!(case.attempt, Attempt::Restore | Attempt::RestoreNumber) {
+            did(perform(root, &Operation::Delete { path: file.clone(), recursive: false }).await)?;
+            *deleted.last_mut().ok_or("no case")? = Some(number(root, &file).await?);
         }
         guard(root, &directory, case.directory).await?;
         if case.attempt == Attempt::MoveIn {
             did(perform(stranger, &put(&format!("{place}/own"), false)).await)?;
         }
     }
-    Ok(())
+    Ok(deleted)
+}
+
+/// The number in the trash of what was deleted at `path`.
+async fn number<C: Caller>(root: &C, path: &str) -> Result<TrashId, String> {
+    let mut after = None;
+    loop {
+        match master(root, MasterRequest::ListTrash { after, limit: PAGE }).await {
+            Ok(MasterReply::Trash { entries, more }) => {
+                if let Some(entry) = entries.iter().find(|entry| entry.path == path) {
+                    return Ok(entry.id);
+                }
+                after = entries.last().map(|entry| entry.id);
+                if !more || after.is_none() {
+                    return Err(format!("{path} is not in the trash"));
+                }
+            }
+            other => return Err(format!("the trash can't be listed: {other:?}")),
+        }
+    }
 }
 
 async fn make<C: Caller>(client: &C, path: &str, mode: u16) -> Result<(), String> {
@@ -216,8 +245,8 @@ fn did(outcome: Outcome) -> Result<(), String> {
 
 /// Has the stranger try all of it.
 pub async fn check<C: Caller>(stranger: &C, guarded: &Guarded, violations: &Violations) {
-    for (i, case) in guarded.0.iter().enumerate() {
-        let refused = match attempt(stranger, case.attempt, &format!("{ROOT}/{i}")).await {
+    for (i, (case, deleted)) in guarded.0.iter().enumerate() {
+        let refused = match attempt(stranger, case.attempt, &format!("{ROOT}/{i}"), *deleted).await {
             Ok(()) => false,
             Err(ClientError::Master(MasterError::PermissionDenied { .. })) => true,
             // What is not theirs to restore is not shown to them either.
@@ -234,7 +263,12 @@ pub async fn check<C: Caller>(stranger: &C, guarded: &Guarded, violations: &Viol
     }
 }
 
-async fn attempt<C: Caller>(client: &C, attempt: Attempt, place: &str) -> Result<(), ClientError> {
+async fn attempt<C: Caller>(
+    client: &C,
+    attempt: Attempt,
+    place: &str,
+    deleted: Option<TrashId>,
+) -> Result<(), ClientError> {
     let (directory, file) = (format!("{place}/d"), format!("{place}/d/f"));
     let change = |owner: Option<&str>, group: Option<&str>| MasterRequest::Chown {
         path: file.clone(),
@@ -272,6 +306,7 @@ async fn attempt<C: Caller>(client: &C, attempt: Attempt, place: &str) -> Result
         Attempt::OwnGroup => change(None, Some(GUESTS)),
         Attempt::OtherGroup => change(None, Some("keepers")),
         Attempt::Restore => MasterRequest::Restore { entry: None, path: file, to: None },
+        Attempt::RestoreNumber => MasterRequest::Restore { entry: deleted, path: file, to: None },
     };
     master(client, request).await.map(drop)
 }

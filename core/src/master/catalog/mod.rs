@@ -27,7 +27,7 @@ use self::digest::Digest;
 use self::namespace::Namespace;
 use self::trash::Trash;
 use self::uploads::Uploads;
-use crate::defect::Defects;
+use crate::defect::{Defect, Defects};
 use crate::error::MasterError;
 use crate::id::{ChunkId, ClientId, ClusterId, RequestId, UploadId};
 use crate::message::{MasterReply, SealedChunk};
@@ -106,7 +106,9 @@ impl Catalog {
     /// The outcome of a request that was applied already. A request too old to be remembered is `Unavailable`: its
     /// fate is not known. A grant comes without addresses.
     pub fn recall(&self, client: ClientId, request: RequestId) -> Option<Result<MasterReply, MasterError>> {
-        self.dedup.recall(client, request)
+        let outcome = self.dedup.recall(client, request);
+        let forgotten = matches!(outcome, Some(Err(MasterError::Unavailable(_))));
+        outcome.filter(|_| !forgotten || !self.defects.has(Defect::DedupFloorForgotten))
     }
 
     /// The cluster, as formatted.
