@@ -80,6 +80,7 @@ pub fn profile(defect: Defect) -> Profile {
         Defect::FullStartRefused
         | Defect::FullIdentityFails
         | Defect::FailedVolumeCounts
+        | Defect::ScrubRevives
         | Defect::ListErrorIsAbsence => Profile::Disk,
         Defect::RenameKeepsSource
         | Defect::ReadOffByOne

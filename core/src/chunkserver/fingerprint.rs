@@ -36,6 +36,7 @@ impl Hash for Chunkserver {
             changes: _,
             changed_at,
             purges,
+            losers,
             generation: _,
             next_job: _,
             next_read: _,
@@ -48,6 +49,7 @@ impl Hash for Chunkserver {
         out.under_way().for_each(|then| then.hash(state));
         (server, cluster, session, volumes, recoveries, replicas, open, tombstones).hash(state);
         (jobs, pulls, reads, reads_of, tables, scrubbers, checks, report_number, purges).hash(state);
+        losers.hash(state);
         scan.hash(state);
         if let Some(scan) = scan {
             changed_at.iter().for_each(|(chunk, at)| (chunk, scan.is_before(*at)).hash(state));

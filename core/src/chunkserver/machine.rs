@@ -119,6 +119,7 @@ impl Chunkserver {
                 self.on_append_synced(chunk, generation, end, result);
             }
             Then::Job { chunk, job } => self.on_job_event(chunk, job, job::Event::Disk { result }),
+            Then::LoserMoved => self.on_loser_moved(&result),
             Then::ReadTable { key } => self.on_read_table(key, result),
             Then::ReadPart { key, part } => self.on_read_part(key, part, result),
             Then::ScrubTable { chunk } => self.on_scrub_table(chunk, result),

@@ -17,6 +17,7 @@ mod identity;
 mod job;
 mod journal;
 mod journal_recovery;
+mod losers;
 mod machine;
 mod metrics;
 mod names;
@@ -135,6 +136,7 @@ pub struct Chunkserver {
     changed_at: BTreeMap<ChunkId, u64>,
     /// Files in quarantine, oldest first.
     purges: VecDeque<(Time, DiskPath)>,
+    losers: VecDeque<losers::Loser>,
     generation: u64,
     next_job: u64,
     next_read: u64,
@@ -202,6 +204,7 @@ impl Chunkserver {
             changes: 0,
             changed_at: BTreeMap::new(),
             purges: VecDeque::new(),
+            losers: VecDeque::new(),
             generation: 0,
             next_job: 0,
             next_read: 0,
@@ -291,6 +294,7 @@ impl Chunkserver {
             ("checks", self.checks.len()),
             ("changes", self.changed_at.len()),
             ("quarantine", self.purges.len()),
+            ("lesser replicas", self.losers.len()),
         ])
     }
 

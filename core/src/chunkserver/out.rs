@@ -57,6 +57,8 @@ pub(super) enum Then {
         chunk: ChunkId,
         job: u64,
     },
+    /// A step of moving away the lesser of two replicas.
+    LoserMoved,
     ReadTable {
         key: u64,
     },

@@ -247,6 +247,11 @@ impl Chunkserver {
         if replica.state != ReplicaState::Damaged || replica.unsealed.is_some() {
             return false;
         }
+        let is_ready = self.volumes[usize::from(replica.volume)].is_ready();
+        if !is_ready && !self.setup.defects.has(Defect::ScrubRevives) {
+            // It went out of use while its bytes were read.
+            return false;
+        }
         if replica.kept == Kept::Cached {
             // A sync of it may have failed: the page cache is no witness of the disk.
             reached!("scrub.only_cached");

@@ -18,7 +18,7 @@ use super::read::first_bad_block;
 use super::recovery::{Found, Recovery};
 use super::replica::{Replica, Unsealed};
 use crate::defect::Defect;
-use crate::disk::{DiskPath, DiskRequest, DiskResult};
+use crate::disk::{DiskRequest, DiskResult};
 use crate::id::{ChunkId, ChunkVersion};
 use crate::machine::Level;
 use crate::message::{ReplicaState, SealedChunk};
@@ -284,15 +284,7 @@ impl Chunkserver {
         if loser != index {
             self.replicas.insert(chunk, replica);
         }
-        let mut steps = self.quarantine_steps(chunk, loser, false);
-        while let Some(request) = steps.next() {
-            if matches!(request, DiskRequest::Rename { .. }) {
-                self.schedule_purge(&request);
-                self.out.disk(request, Then::Nothing);
-            }
-        }
-        self.out.disk(DiskRequest::SyncDir(DiskPath::new(loser, "quarantine")), Then::Nothing);
-        self.forget_in_journal(loser, chunk);
+        self.quarantine_loser(chunk, loser);
     }
 }
 

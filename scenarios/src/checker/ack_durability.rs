@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use cairn_core::id::{ChunkId, ChunkUuid, ChunkVersion, Durability};
 use cairn_core::message::{AppendMessage, Grant, MasterReply, MasterRequest, Message, ToServer};
 use cairn_core::time::Span;
-use runtime_sim::DamageKind;
+use runtime_sim::{Damage, DamageKind};
 
-use crate::cluster::{Cluster, chunk_path};
+use crate::cluster::{Cluster, chunk_path, is_journal};
 use crate::violation::Violations;
 
 const NAME: &str = "ack-durability";
@@ -97,6 +97,9 @@ fn check(cluster: &Cluster, grant: &Grant, end: u64) -> Result<(), String> {
         .map(|d| d.node)
         .collect();
     damaged.extend(wiped);
+    // What was promised of an unsealed chunk is in the journal.
+    let rotten = |d: &Damage| is_journal(&d.path) && now.since(d.at) < LOST_LATELY;
+    damaged.extend(cluster.world.damage_injected().into_iter().filter(rotten).map(|d| d.node));
     if grant.durability == Durability::Async {
         let cut = |node: &str| cluster.power_cut_at(node).is_some_and(|at| now.since(at) < LOST_LATELY);
         damaged.extend(grant.addresses.iter().filter(|a| cut(&a.0)).map(|a| a.0.to_string()));

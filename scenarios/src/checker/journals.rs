@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
 use cairn_core::chunkserver::Chunkserver;
-use cairn_core::disk::DiskRequest;
+use cairn_core::disk::{DiskPath, DiskRequest};
 use cairn_core::message::{FromServer, Message};
 use runtime_sim::DamageKind;
 
@@ -17,15 +17,24 @@ const NAME: &str = "journals";
 pub fn watch(cluster: &Cluster, violations: &Violations) {
     let world = &cluster.world;
     let unnoticed: Arc<Mutex<BTreeSet<String>>> = Arc::default();
-    let (rotten, seen) = (unnoticed.clone(), cluster.clone());
+    // Which journals each process has read: what rots afterwards is for the next one.
+    let read: Arc<Mutex<BTreeSet<(String, DiskPath)>>> = Arc::default();
+    let (rotten, seen, known) = (unnoticed.clone(), cluster.clone(), read.clone());
     world.observe_disks(move |_, node, request| {
         let DiskRequest::Read { path, offset: 0, .. } = request else { return };
-        if is_journal(&path.name) && is_rotten(&seen, node, path.volume, &path.name) {
+        if is_journal(&path.name)
+            && lock(&known).insert((node.to_owned(), path.clone()))
+            && is_rotten(&seen, node, path.volume, &path.name)
+        {
             lock(&rotten).insert(node.to_owned());
         }
     });
     let noticed = unnoticed.clone();
     world.observe_chunkserver(move |_, node, machine: &Chunkserver| {
+        // A process that has just begun does not know whose volumes it has.
+        if machine.server().0 == 0 {
+            lock(&read).retain(|(of, _)| of != node);
+        }
         let mut unnoticed = lock(&noticed);
         if !unnoticed.is_empty() && machine.damaged_journals() > 0 {
             unnoticed.remove(node);

@@ -202,6 +202,8 @@ impl Draw<'_> {
         if self.shape.is_relaxed() {
             return Vec::new();
         }
+        // Half of the time what it has is not synced then: syncs hang since bytes came.
+        let place = self.rng.chance(1, 2).then(|| self.place());
         let errors = Fault::DiskErrors {
             target: Target::Cued,
             read_per_million: 0,
@@ -210,9 +212,16 @@ impl Draw<'_> {
         };
         // Bytes that were written and not yet synced are synced at once.
         let after_us = if self.rng.chance(1, 2) { 0 } else { self.rng.below(100) };
-        let cue = Some(Moment { what: Cue::Fence, at: None, after_us });
+        let cue = Some(Moment { what: Cue::Fence, at: place, after_us });
         let lasts = 5 + self.rng.below(100);
-        vec![Strike { cue, ..self.strike(0, lasts, errors) }]
+        let Some(place) = place else { return vec![Strike { cue, ..self.strike(0, lasts, errors) }] };
+        let gives_up = self.shape.client.append_timeout_ms;
+        let hangs = Fault::StuckSync { target: Target::Server(place), names: false };
+        let written = Some(Moment::at(place, Cue::Data, 0));
+        vec![
+            Strike { cue: written, ..self.strike(0, gives_up * 3, hangs) },
+            Strike { cue, ..self.strike(gives_up / 2, lasts, errors) },
+        ]
     }
 
     /// A server starts, or goes on, while some of what it reads can't be read; a moment later all of it can.
