@@ -121,8 +121,6 @@ defects! {
     CopyKeepsDamage = "copy-keeps-damage",
     /// Replicas of a volume that is out of use count as good.
     FailedVolumeCounts = "failed-volume-counts",
-    /// A replica whose bytes are good counts again though its volume went out of use while they were read.
-    ScrubRevives = "scrub-revives",
     /// The files of the lesser of two replicas are moved away without regard to what a power cut leaves of that.
     LoserUnordered = "loser-unordered",
     /// A directory that can't be listed holds nothing, says a block report.

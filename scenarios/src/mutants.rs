@@ -80,7 +80,6 @@ pub fn profile(defect: Defect) -> Profile {
         Defect::FullStartRefused
         | Defect::FullIdentityFails
         | Defect::FailedVolumeCounts
-        | Defect::ScrubRevives
         | Defect::ListErrorIsAbsence => Profile::Disk,
         Defect::RenameKeepsSource
         | Defect::ReadOffByOne

@@ -247,8 +247,7 @@ impl Chunkserver {
         if replica.state != ReplicaState::Damaged || replica.unsealed.is_some() {
             return false;
         }
-        let is_ready = self.volumes[usize::from(replica.volume)].is_ready();
-        if !is_ready && !self.setup.defects.has(Defect::ScrubRevives) {
+        if !self.volumes[usize::from(replica.volume)].is_ready() {
             // It went out of use while its bytes were read.
             return false;
         }

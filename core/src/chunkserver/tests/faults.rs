@@ -6,7 +6,6 @@ use super::disk::MemoryDisk;
 use super::world::*;
 use crate::chunkserver::{Chunkserver, ChunkserverSetup};
 use crate::config::ChunkserverConfig;
-use crate::defect::Defects;
 use crate::disk::{DiskError, DiskPath, DiskRequest};
 use crate::error::ChunkError;
 use crate::id::*;
@@ -232,10 +231,9 @@ fn a_sealed_replica_with_a_passing_read_error_is_taken_back_by_the_scrubber() {
     assert_eq!(world.state(0, 5), Some(ReplicaState::Sealed));
 }
 
-/// A sealed replica whose bytes are being read by the scrubber when its volume goes out of use.
-fn scrubbed_while_its_volume_fails(defects: Defects) -> Option<ReplicaState> {
+#[test]
+fn no_scrub_takes_a_replica_back_whose_volume_is_out_of_use() {
     let mut world = World::new();
-    world.plant(defects);
     world.write(5, b"sound");
     world.seal(&[0], 5, b"sound");
     world.nodes[0].late = &["Read { path: DiskPath { volume: 0, name: \"chunks/05/"];
@@ -247,19 +245,7 @@ fn scrubbed_while_its_volume_fails(defects: Defects) -> Option<ReplicaState> {
     world.nodes[0].late = &[];
     world.answer_late(0);
     world.pass(30_000);
-    world.state(0, 5)
-}
-
-#[test]
-fn no_scrub_takes_a_replica_back_whose_volume_is_out_of_use() {
-    assert_eq!(scrubbed_while_its_volume_fails(Defects::none()), Some(ReplicaState::Damaged));
-}
-
-#[cfg(feature = "defects")]
-#[test]
-fn a_scrub_that_takes_it_back_is_noticed() {
-    let planted = Defects::one(crate::defect::Defect::ScrubRevives);
-    assert_eq!(scrubbed_while_its_volume_fails(planted), Some(ReplicaState::Sealed));
+    assert_eq!(world.state(0, 5), Some(ReplicaState::Damaged));
 }
 
 #[test]
