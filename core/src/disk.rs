@@ -90,6 +90,24 @@ pub enum DiskRequest {
     },
 }
 
+impl DiskRequest {
+    /// The file or directory that it is about; of a rename, the new name.
+    pub fn path(&self) -> Option<&DiskPath> {
+        match self {
+            DiskRequest::MakeDir(path)
+            | DiskRequest::List(path)
+            | DiskRequest::Sync(path)
+            | DiskRequest::Remove(path)
+            | DiskRequest::SyncDir(path)
+            | DiskRequest::Read { path, .. }
+            | DiskRequest::Write { path, .. }
+            | DiskRequest::Truncate { path, .. }
+            | DiskRequest::Rename { to: path, .. } => Some(path),
+            DiskRequest::Space { .. } => None,
+        }
+    }
+}
+
 /// A directory's entry.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Entry {

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use cairn_core::chunkserver::Chunkserver;
 use cairn_core::defect::Defects;
 use cairn_core::id::{ChunkId, ChunkUuid, ClusterId};
-use cairn_core::log::{FileHeader, HEADER_BYTES, Scan};
+use cairn_core::log::{FileHeader, HEADER_BYTES, Scan, ScanEnd};
 use cairn_core::master::Master;
 use cairn_core::message::{Grant, Identity, MasterReply, Message};
 use cairn_core::time::{Span, Time};
@@ -353,10 +354,27 @@ pub fn is_chunk_file(path: &str) -> bool {
 
 /// Whether damage in a journal can't be told from a write that a crash tore: the documented limit.
 pub(crate) fn seems_torn(journal: &[u8]) -> bool {
-    let Ok(header) = FileHeader::decode(journal) else { return false };
-    let mut scan = Scan::new(header.first_index);
-    scan.feed(journal.get(HEADER_BYTES as usize..).unwrap_or_default());
-    scan.finish().is_ok()
+    scan_end(journal).is_some()
+}
+
+/// How a journal or a segment of the operation log ends; `None` if it is damaged.
+pub(crate) fn scan_end(file: &[u8]) -> Option<ScanEnd> {
+    let mut scan = Scan::new(FileHeader::decode(file).ok()?.first_index);
+    scan.feed(file.get(HEADER_BYTES as usize..).unwrap_or_default());
+    scan.finish().ok()
+}
+
+/// Paths and lengths of the segments of a master's operation log, the oldest first: their names sort by their first index.
+pub(crate) fn log_segments(world: &World) -> Vec<(String, u64)> {
+    let mut segments = world.files(MASTER, 0);
+    segments.retain(|(path, _)| path.ends_with(".log"));
+    segments.sort();
+    segments
+}
+
+/// Whether a process has just begun, and does not know whose volumes it has.
+pub(crate) fn is_new(server: &Chunkserver) -> bool {
+    server.server().0 == 0
 }
 
 /// What a sidecar's path ends with beyond its chunk's.
@@ -370,6 +388,11 @@ pub(crate) fn sidecar(path: &str) -> String {
 /// Whether a path on a volume is a journal.
 pub(crate) fn is_journal(path: &str) -> bool {
     path.starts_with("journal-")
+}
+
+/// The chunk whose bytes or sidecar are at `path` on a volume.
+pub(crate) fn chunk_of_either(path: &str) -> Option<ChunkId> {
+    chunk_of(path.strip_suffix(SIDECAR).unwrap_or(path))
 }
 
 /// The chunk whose bytes are at `path` on a volume.

@@ -5,7 +5,7 @@ pub use cairn_core::client::Caller;
 use cairn_core::client::{ClientRequest, ClientResponse};
 use cairn_core::error::ClientError;
 use cairn_core::id::HandleId;
-use cairn_core::message::{MasterReply, MasterRequest};
+use cairn_core::message::{MasterReply, MasterRequest, TrashEntry};
 
 use crate::content::Content;
 use crate::operation::{Operation, Outcome, Storage, is_definite};
@@ -15,6 +15,9 @@ const READ_BYTES: u32 = 256 * 1024;
 
 /// Entries of one page of a listing.
 const PAGE: u32 = 100;
+
+/// Entries of one page of the trash.
+const TRASH_PAGE: u32 = 1_000;
 
 /// Carries `operation` out.
 pub async fn perform<C: Caller>(client: &C, operation: &Operation) -> Outcome {
@@ -80,6 +83,24 @@ pub async fn list<C: Caller>(client: &C, path: &str) -> Result<Vec<(String, bool
                 }
             }
             other => return Err(unexpected("List", &other)),
+        }
+    }
+}
+
+/// Everything in the trash that the client may see, page by page.
+pub async fn trash<C: Caller>(client: &C) -> Result<Vec<TrashEntry>, ClientError> {
+    let mut all: Vec<TrashEntry> = Vec::new();
+    loop {
+        let after = all.last().map(|entry| entry.id);
+        match master(client, MasterRequest::ListTrash { after, limit: TRASH_PAGE }).await? {
+            MasterReply::Trash { entries, more } => {
+                let got = entries.len();
+                all.extend(entries);
+                if !more || got == 0 {
+                    return Ok(all);
+                }
+            }
+            other => return Err(unexpected("ListTrash", &other)),
         }
     }
 }

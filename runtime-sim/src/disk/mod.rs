@@ -29,7 +29,7 @@
 mod inode;
 mod volume;
 
-use cairn_core::disk::{DiskPath, DiskRequest};
+use cairn_core::disk::DiskRequest;
 use cairn_core::rng::Rng;
 use cairn_core::time::{Span, Time};
 
@@ -69,22 +69,6 @@ pub enum DamageKind {
     Wipe,
     /// A sync failed, and unsynced writes were marked clean.
     SyncFailed,
-}
-
-/// The file or directory that an operation is about; of a rename, what it makes.
-pub(crate) fn subject(request: &DiskRequest) -> Option<&DiskPath> {
-    match request {
-        DiskRequest::MakeDir(path)
-        | DiskRequest::List(path)
-        | DiskRequest::Sync(path)
-        | DiskRequest::Remove(path)
-        | DiskRequest::SyncDir(path)
-        | DiskRequest::Read { path, .. }
-        | DiskRequest::Write { path, .. }
-        | DiskRequest::Truncate { path, .. }
-        | DiskRequest::Rename { to: path, .. } => Some(path),
-        DiskRequest::Space { .. } => None,
-    }
 }
 
 /// How long an operation takes.

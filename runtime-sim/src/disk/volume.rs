@@ -10,7 +10,6 @@ use cairn_core::payload::Payload;
 use cairn_core::rng::Rng;
 
 use super::inode::{Inode, SECTOR};
-use super::subject;
 use crate::options::DiskFaults;
 use crate::outcome::FaultCounts;
 
@@ -141,7 +140,7 @@ impl Volume {
         if let Some(error) = self.draw_error(&request, mark, hands) {
             hands.counts.io_errors += 1;
             let is_list = matches!(request, DiskRequest::List(_));
-            hands.failed = subject(&request).filter(|_| !is_list).map(|path| path.name.clone());
+            hands.failed = request.path().filter(|_| !is_list).map(|path| path.name.clone());
             return Err(error);
         }
         match request {

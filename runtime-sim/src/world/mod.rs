@@ -21,7 +21,7 @@ use cairn_core::time::{Span, Time};
 use madsim::runtime::{Handle, NodeHandle};
 use madsim::time::{Instant, Sleep, TimeHandle};
 
-use crate::disk::{Damage, subject};
+use crate::disk::Damage;
 use crate::event::Events;
 use crate::network::Network;
 use crate::node::{Item, Node, NodeIx, Slot};
@@ -87,7 +87,7 @@ pub(crate) fn volume_of(request: &DiskRequest) -> u16 {
     }
     match request {
         DiskRequest::Space { volume } => *volume,
-        request => subject(request).map_or(0, |path| path.volume),
+        request => request.path().map_or(0, |path| path.volume),
     }
 }
 

@@ -9,7 +9,7 @@ use cairn_core::message::ReplicaState;
 
 use runtime_sim::{Damage, DamageKind};
 
-use crate::cluster::{Cluster, SIDECAR, chunk_of, sidecar};
+use crate::cluster::{Cluster, chunk_of_either, is_new, sidecar};
 use crate::violation::Violations;
 
 const NAME: &str = "claims";
@@ -28,10 +28,8 @@ pub fn watch(cluster: &Cluster, violations: &Violations) {
                 violations.add(NAME, format!("{name} claims {text}"));
             }
         }
-        // A process that has just begun does not know whose volumes it has.
-        let fresh = server.server().0 == 0;
         if checked.contains(name) {
-            if fresh {
+            if is_new(server) {
                 checked.remove(name);
             }
         } else if server.is_ready() {
@@ -68,7 +66,7 @@ fn check(cluster: &Cluster, name: &str, server: &Chunkserver) -> Result<(), Stri
         .damage_injected()
         .iter()
         .filter(by_hand)
-        .filter_map(|d| chunk_of(d.path.strip_suffix(SIDECAR).unwrap_or(&d.path)))
+        .filter_map(|d| chunk_of_either(&d.path))
         .collect();
     for replica in server.replicas().filter(|r| r.state == ReplicaState::Sealed) {
         let path = files.get(&(replica.volume_index, replica.chunk));

@@ -8,7 +8,7 @@ use cairn_core::disk::{DiskPath, DiskRequest};
 use cairn_core::message::{FromServer, Message};
 use runtime_sim::DamageKind;
 
-use crate::cluster::{Cluster, is_journal, lock, seems_torn};
+use crate::cluster::{Cluster, is_journal, is_new, lock, seems_torn};
 use crate::violation::Violations;
 
 const NAME: &str = "journals";
@@ -31,8 +31,7 @@ pub fn watch(cluster: &Cluster, violations: &Violations) {
     });
     let noticed = unnoticed.clone();
     world.observe_chunkserver(move |_, node, machine: &Chunkserver| {
-        // A process that has just begun does not know whose volumes it has.
-        if machine.server().0 == 0 {
+        if is_new(machine) {
             lock(&read).retain(|(of, _)| of != node);
         }
         let mut unnoticed = lock(&noticed);

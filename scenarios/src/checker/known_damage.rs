@@ -10,7 +10,7 @@ use cairn_core::id::ChunkId;
 use cairn_core::message::ReplicaState;
 use runtime_sim::Damage;
 
-use crate::cluster::{Cluster, SIDECAR, chunk_of, is_journal, lock};
+use crate::cluster::{Cluster, chunk_of_either, is_journal, is_new, lock};
 use crate::violation::Violations;
 
 const NAME: &str = "known-damage";
@@ -53,8 +53,7 @@ pub fn watch(cluster: &Cluster, violations: &Violations) {
             memory.insert(node.to_owned(), Found::default());
         }
         let Some(found) = memory.get_mut(node) else { return };
-        // A process that has just begun does not know whose volumes it has.
-        if machine.server().0 == 0 {
+        if is_new(machine) {
             found.is_up = false;
         } else if !found.is_up && machine.is_ready() {
             found.is_up = true;
@@ -124,5 +123,5 @@ fn changes(request: &DiskRequest) -> Vec<&DiskPath> {
 }
 
 fn place(path: &DiskPath) -> Option<Place> {
-    Some((path.volume, chunk_of(path.name.strip_suffix(SIDECAR).unwrap_or(&path.name))?))
+    Some((path.volume, chunk_of_either(&path.name)?))
 }

@@ -9,7 +9,7 @@ use cairn_core::master::catalog::Catalog;
 use cairn_core::master::command::Command;
 use runtime_sim::World;
 
-use crate::cluster::{Cluster, MASTER};
+use crate::cluster::{Cluster, MASTER, log_segments};
 use crate::violation::Violations;
 
 const NAME: &str = "log-agreement";
@@ -71,9 +71,7 @@ pub fn check(cluster: &Cluster, defects: Defects, violations: &Violations) {
 /// `defects`: planted ones concern what a command does, and not whether the log has it.
 fn compare(world: &World, defects: Defects, (applied, digest): (u64, u64)) -> Result<(), String> {
     let mut catalog = Catalog::new(defects);
-    // Names of segments sort by their first index.
-    let segments = world.files(MASTER, 0).into_iter().map(|(path, _)| path).filter(|p| p.ends_with(".log"));
-    for path in segments {
+    for (path, _) in log_segments(world) {
         let Some(bytes) = world.durable_file(MASTER, 0, &path) else { continue };
         replay(&mut catalog, &bytes, applied).map_err(|error| format!("{path}: {error}"))?;
     }

@@ -1,6 +1,5 @@
 //! What was restored stays, and is in the trash no more; what was deleted is listed there until its time (invariant 30).
 
-use cairn_core::message::{MasterReply, MasterRequest};
 use cairn_core::time::{Span, Time};
 use runtime_sim::ClientHandle;
 
@@ -9,7 +8,7 @@ use crate::violation::Violations;
 use crate::workload::checker::namespace::short;
 use crate::workload::content::Content;
 use crate::workload::operation::{Operation, Outcome};
-use crate::workload::perform::{master, perform};
+use crate::workload::perform::{perform, trash};
 
 /// What its violations are called.
 pub const NAME: &str = "trash";
@@ -20,9 +19,6 @@ const DELETED: &str = "/trashed/deleted";
 
 /// No user's contents have numbers so high.
 const CONTENT: Content = Content { number: u32::MAX, length: 5_000 };
-
-/// Of a page of the trash.
-const PAGE: u32 = 1_000;
 
 /// Clocks drift, and the background collects in steps.
 const SLACK: Span = Span::from_ms(500);
@@ -106,20 +102,13 @@ async fn did(client: &ClientHandle, operation: &Operation, violations: &Violatio
 
 /// What the trash lists of the checker's own.
 async fn listed(client: &ClientHandle, violations: &Violations) -> Option<Vec<String>> {
-    let (mut paths, mut after) = (Vec::new(), None);
-    loop {
-        match master(client, MasterRequest::ListTrash { after, limit: PAGE }).await {
-            Ok(MasterReply::Trash { entries, more }) => {
-                after = entries.last().map(|entry| entry.id);
-                paths.extend(entries.into_iter().map(|e| e.path).filter(|path| path.starts_with(ROOT)));
-                if !more || after.is_none() {
-                    return Some(paths);
-                }
-            }
-            other => {
-                violations.add(NAME, format!("the trash can't be listed: {other:?}"));
-                return None;
-            }
+    match trash(client).await {
+        Ok(entries) => {
+            Some(entries.into_iter().map(|e| e.path).filter(|path| path.starts_with(ROOT)).collect())
+        }
+        Err(error) => {
+            violations.add(NAME, format!("the trash can't be listed: {error}"));
+            None
         }
     }
 }

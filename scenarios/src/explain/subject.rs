@@ -315,19 +315,7 @@ fn chunk_of_message(message: &Message) -> Option<ChunkId> {
 }
 
 fn chunk_of_disk(request: &DiskRequest) -> Option<ChunkId> {
-    let path = match request {
-        DiskRequest::MakeDir(path)
-        | DiskRequest::List(path)
-        | DiskRequest::Sync(path)
-        | DiskRequest::Remove(path)
-        | DiskRequest::SyncDir(path)
-        | DiskRequest::Read { path, .. }
-        | DiskRequest::Write { path, .. }
-        | DiskRequest::Truncate { path, .. } => path,
-        DiskRequest::Rename { to, .. } => to,
-        DiskRequest::Space { .. } => return None,
-    };
-    chunks_in(&path.name).first().copied()
+    chunks_in(&request.path()?.name).first().copied()
 }
 
 /// Chunks that a text names, as `chunk-7`, `chunk=7`, `ChunkId(7)` or by a file's name.

@@ -1,7 +1,7 @@
 //! Bits rot, sectors die, volumes vanish.
 
 use super::{Fault, Undo};
-use crate::cluster::{Cluster, MASTER, is_chunk_file, is_journal, seems_torn, sidecar};
+use crate::cluster::{Cluster, MASTER, is_chunk_file, is_journal, log_segments, seems_torn, sidecar};
 
 /// Chunks, their sidecars, and the journals that hold what was promised of unsealed ones.
 fn may_rot(path: &str) -> bool {
@@ -51,9 +51,7 @@ pub(super) fn strike(fault: &Fault, cluster: &Cluster) -> Undo {
         Fault::LogRot => {
             world.kill(MASTER);
             // The end of the last segment can't be told from a torn write; what lies before it can.
-            let mut logs: Vec<(String, u64)> =
-                world.files(MASTER, 0).into_iter().filter(|(path, _)| path.ends_with(".log")).collect();
-            logs.sort();
+            let mut logs = log_segments(world);
             logs.pop();
             if let Some((path, length)) = rng.pick(&logs) {
                 world.flip_bit(MASTER, 0, path, rng.below(length * 8));

@@ -6,13 +6,13 @@
 use cairn_core::client::ClientRequest;
 use cairn_core::error::{ClientError, MasterError};
 use cairn_core::id::TrashId;
-use cairn_core::message::{Identity, MasterReply, MasterRequest};
+use cairn_core::message::{Identity, MasterRequest};
 use cairn_core::rng::Rng;
 
 use super::namespace::short;
 use crate::content::Content;
 use crate::operation::{Operation, Outcome, Storage};
-use crate::perform::{Caller, master, perform};
+use crate::perform::{Caller, master, perform, trash};
 use crate::violation::Violations;
 
 /// What its violations are called.
@@ -28,9 +28,6 @@ const READ: u16 = 4;
 const WRITE: u16 = 2;
 const SEARCH: u16 = 1;
 const STICKY: u16 = 0o1000;
-
-/// Entries of a page of the trash.
-const PAGE: u32 = 1_000;
 
 /// Things tried in one run.
 const TRIED: usize = 12;
@@ -183,36 +180,20 @@ async fn lay_out<C: Caller>(root: &C, stranger: &C, cases: &[Case]) -> Result<Ve
         make(root, &directory, 0o700).await?;
         did(perform(root, &put(&file, false)).await)?;
         guard(root, &file, case.file).await?;
-        deleted.push(None);
+        let mut number = None;
         if matches!(case.attempt, Attempt::Restore | Attempt::RestoreNumber) {
             did(perform(root, &Operation::Delete { path: file.clone(), recursive: false }).await)?;
-            *deleted.last_mut().ok_or("no case")? = Some(number(root, &file).await?);
+            let trash = trash(root).await.map_err(|error| format!("the trash can't be listed: {error}"))?;
+            let entry = trash.iter().find(|entry| entry.path == file);
+            number = Some(entry.ok_or_else(|| format!("{file} is not in the trash"))?.id);
         }
+        deleted.push(number);
         guard(root, &directory, case.directory).await?;
         if case.attempt == Attempt::MoveIn {
             did(perform(stranger, &put(&format!("{place}/own"), false)).await)?;
         }
     }
     Ok(deleted)
-}
-
-/// The number in the trash of what was deleted at `path`.
-async fn number<C: Caller>(root: &C, path: &str) -> Result<TrashId, String> {
-    let mut after = None;
-    loop {
-        match master(root, MasterRequest::ListTrash { after, limit: PAGE }).await {
-            Ok(MasterReply::Trash { entries, more }) => {
-                if let Some(entry) = entries.iter().find(|entry| entry.path == path) {
-                    return Ok(entry.id);
-                }
-                after = entries.last().map(|entry| entry.id);
-                if !more || after.is_none() {
-                    return Err(format!("{path} is not in the trash"));
-                }
-            }
-            other => return Err(format!("the trash can't be listed: {other:?}")),
-        }
-    }
 }
 
 async fn make<C: Caller>(client: &C, path: &str, mode: u16) -> Result<(), String> {

@@ -106,9 +106,9 @@ impl Catalog {
     /// The outcome of a request that was applied already. A request too old to be remembered is `Unavailable`: its
     /// fate is not known. A grant comes without addresses.
     pub fn recall(&self, client: ClientId, request: RequestId) -> Option<Result<MasterReply, MasterError>> {
+        let forgets = self.defects.has(Defect::DedupFloorForgotten);
         let outcome = self.dedup.recall(client, request);
-        let forgotten = matches!(outcome, Some(Err(MasterError::Unavailable(_))));
-        outcome.filter(|_| !forgotten || !self.defects.has(Defect::DedupFloorForgotten))
+        outcome.filter(|outcome| !forgets || !matches!(outcome, Err(MasterError::Unavailable(_))))
     }
 
     /// The cluster, as formatted.
