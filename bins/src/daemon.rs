@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use runtime_real::config::{ChunkserverOptions, CommonOptions, ConfigError, MasterOptions};
 use runtime_real::daemon::{ChunkserverDaemon, Handle, MasterDaemon, StartError};
 use runtime_real::log::{self, LogFormat};
-use rustix::process::{Signal, set_parent_process_death_signal};
+use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::exit::{Exit, Failure};
@@ -36,9 +36,9 @@ struct Common {
     /// Write the bound addresses to this file once they are bound: `listen=ADDR` and `http=ADDR`, a line each.
     #[arg(long, value_name = "FILE", hide = true)]
     ports_file: Option<PathBuf>,
-    /// End at once when the process that started this one ends, however it ends.
-    #[arg(long, hide = true)]
-    end_with_parent: bool,
+    /// End at once when the process that started this one, of this id, ends, however it ends.
+    #[arg(long, value_name = "PID", hide = true)]
+    end_with_parent: Option<i32>,
 }
 
 impl Common {
@@ -51,8 +51,14 @@ impl Common {
         set(options.log_filter, self.log_filter);
         log::init(*options.log_format, options.log_filter)
             .map_err(|error| Failure::usage(error.to_string()))?;
-        if self.end_with_parent {
+        if let Some(parent) = self.end_with_parent {
             set_parent_process_death_signal(Some(Signal::KILL)).context("asking to end with the parent")?;
+            // It may have ended before the kernel was asked.
+            if getppid().map(Pid::as_raw_pid) != Some(parent) {
+                return Err(
+                    Failure::usage(format!("process {parent}, which started this one, has ended")).into()
+                );
+            }
         }
         Ok(self.ports_file)
     }

@@ -215,7 +215,12 @@ impl Daemon {
         let log_path = self.home.join(format!("{}.log", self.name));
         let log = std::fs::File::options().create(true).append(true).open(&log_path).expect("log");
         let mut command = command(self.program, &self.home);
-        command.args(&self.arguments).args(["--http-listen", "127.0.0.1:0", "--end-with-parent"]);
+        command.args(&self.arguments).args([
+            "--http-listen",
+            "127.0.0.1:0",
+            "--end-with-parent",
+            &std::process::id().to_string(),
+        ]);
         command.args(["--listen", &self.listen]).arg("--ports-file").arg(&ports);
         command.stdout(log.try_clone().expect("log")).stderr(log);
         let process = self.process.insert(Killed(command.spawn().expect("the daemon runs")));

@@ -49,7 +49,9 @@ impl Refused {
 /// Runs a daemon that should end by itself, on free ports.
 fn ends(program: &str, home: &Path, arguments: &[&str]) -> Done {
     let mut daemon = command(program, home);
-    daemon.args(["--http-listen", "127.0.0.1:0", "--end-with-parent"]).args(arguments);
+    daemon
+        .args(["--http-listen", "127.0.0.1:0", "--end-with-parent", &std::process::id().to_string()])
+        .args(arguments);
     if !arguments.contains(&"--listen") && !arguments.contains(&"--config") {
         daemon.args(["--listen", "127.0.0.1:0"]);
     }
@@ -76,6 +78,20 @@ fn directories_that_are_none() {
     }
     assert!(!Path::new(&case.path("missing")).exists());
     insta::assert_snapshot!(all);
+}
+
+/// It was asked to end with its parent, which died before it could ask the kernel for that.
+#[test]
+fn a_daemon_without_its_parent() {
+    let case = Refused::new();
+    let data = case.dir("data");
+    for program in [MASTER, CHUNKSERVER] {
+        let mut orphan = command(program, case.home.path());
+        orphan.args(["--data", &data, "--end-with-parent", &i32::MAX.to_string()]);
+        let said = case.scrub(&Done::of(orphan.output().unwrap()).failed(2));
+        assert!(said.ends_with("process 2147483647, which started this one, has ended"), "{said}");
+    }
+    assert!(std::fs::read_dir(&data).unwrap().next().is_none());
 }
 
 #[test]

@@ -45,6 +45,7 @@ impl Daemon {
         let ports = dir.join(format!("{name}.ports"));
         arguments.extend([
             "--end-with-parent".into(),
+            std::process::id().to_string(),
             "--http-listen".into(),
             "127.0.0.1:0".into(),
             "--ports-file".into(),
