@@ -26,6 +26,8 @@ fn a_file_of_several_chunks_comes_back_whole_and_in_parts() {
     assert_eq!(tail, bytes[3 * mib..]);
     assert!(dev.cairn(&["cat", "/file", "--offset", "999999999"]).bytes().is_empty());
 
+    // Two replicas acknowledge a write; the third may take a moment longer.
+    dev.cairn(&["status", "--wait"]).ok();
     let stat = dev.cairn(&["stat", "--json", "/file"]).json();
     let chunks = stat[0]["chunks"].as_array().unwrap();
     let lengths: Vec<u64> = chunks.iter().map(|chunk| chunk["length"].as_u64().unwrap()).collect();
@@ -34,7 +36,6 @@ fn a_file_of_several_chunks_comes_back_whole_and_in_parts() {
 
     let checksum = dev.cairn(&["checksum", "--verify", "/file"]).ok();
     assert_eq!(checksum, format!("{:08x}  /file\n", crc32fast::hash(&bytes)));
-    dev.cairn(&["status", "--wait"]).ok();
     assert!(dev.cairn(&["fsck"]).ok().contains("as they should be"));
 }
 
@@ -43,6 +44,7 @@ fn chunk_files_of_one_volume_in_order_are_the_file() {
     let dev = Dev::start();
     let bytes = noise(2, 2 * 1024 * 1024 + 777);
     dev.cairn_with(&["put", "--chunk-size", "512KiB", "-", "/file"], &bytes).ok();
+    dev.cairn(&["status", "--wait"]).ok();
     let stat = dev.cairn(&["stat", "--json", "/file"]).json();
     let volume = Path::new(dev.greeting["dir"].as_str().unwrap()).join("chunkserver-2/chunks");
     let mut joined = Vec::new();
