@@ -129,6 +129,7 @@ fn usage() {
         &["chmod", "999", "/x"],
         &["chown", ":", "/x"],
         &["chaos", "--minutes", "0"],
+        &["chaos", "--network", "pigeons"],
         &["dev", "--chunkservers", "0"],
     ] {
         alone(arguments, &[]).failed(2);

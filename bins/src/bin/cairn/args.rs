@@ -8,7 +8,7 @@ use cairn_core::id::Durability;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use runtime_real::client::CreateFile;
 
-use crate::chaos::Kind;
+use crate::chaos::{Kind, NetworkArg, Told};
 
 /// Cairn: a distributed file system that loses nothing it acknowledged.
 #[derive(Debug, Parser)]
@@ -353,12 +353,17 @@ pub(crate) struct ChaosArgs {
     /// What goes wrong [default: everything].
     #[arg(long, value_name = "KIND[,KIND…]", value_delimiter = ',')]
     pub(crate) faults: Vec<Kind>,
+    /// What keeps parties apart.
+    #[arg(long, default_value = "auto", value_name = "HOW")]
+    pub(crate) network: NetworkArg,
     /// An empty directory for the cluster; kept after a failure, emptied otherwise [default: a temporary one].
     #[arg(long, value_name = "DIR")]
     pub(crate) dir: Option<PathBuf>,
     /// Keep directories and logs in any case.
     #[arg(long)]
     pub(crate) keep: bool,
+    #[command(flatten)]
+    pub(crate) told: Told,
 }
 
 /// A path without slashes at its end: the master takes a path in one spelling only.

@@ -14,6 +14,8 @@ use tokio::process::{Child, Command};
 pub(crate) struct Daemon {
     /// `master` or `cs1`, `cs2`, …
     pub(crate) name: String,
+    /// What execs it, if not this process itself.
+    launcher: Vec<String>,
     arguments: Vec<String>,
     log: PathBuf,
     ports: PathBuf,
@@ -54,20 +56,33 @@ impl Daemon {
         if let Some(config) = config {
             arguments.extend(["--config".into(), path(config)?]);
         }
-        Ok(Daemon { name: name.into(), arguments, log: dir.join(format!("{name}.log")), ports, child: None })
+        let log = dir.join(format!("{name}.log"));
+        Ok(Daemon { name: name.into(), launcher: Vec::new(), arguments, log, ports, child: None })
     }
 
     /// Keeps its chunks in another directory, before it is started.
-    pub(crate) fn on_volume(mut self, volume: &Path) -> Result<Daemon> {
-        if let Some(at) = self.arguments.iter().position(|argument| argument == "--data") {
-            self.arguments[at + 1] = path(volume)?;
+    pub(crate) fn on_volume(self, volume: &Path) -> Result<Daemon> {
+        Ok(self.with_argument("--data", &path(volume)?))
+    }
+
+    /// Has another program exec it, before it is started.
+    pub(crate) fn launched_by(mut self, launcher: Vec<String>) -> Daemon {
+        self.launcher = launcher;
+        self
+    }
+
+    /// Sets an argument on its command line, before it is started.
+    pub(crate) fn with_argument(mut self, name: &str, value: &str) -> Daemon {
+        match self.arguments.iter().position(|argument| argument == name) {
+            Some(at) => self.arguments[at + 1] = value.into(),
+            None => self.arguments.extend([name.into(), value.into()]),
         }
-        Ok(self)
+        self
     }
 
     /// Adds to its command line, before it is started.
-    pub(crate) fn with_argument(mut self, name: &str, value: &str) -> Daemon {
-        self.arguments.extend([name.into(), value.into()]);
+    pub(crate) fn with_flag(mut self, name: &str) -> Daemon {
+        self.arguments.push(name.into());
         self
     }
 
@@ -100,7 +115,16 @@ impl Daemon {
             std::fs::remove_file(&self.ports)?;
         }
         let log = std::fs::File::options().create(true).append(true).open(&self.log)?;
-        let child = Command::new(std::env::current_exe()?)
+        let program = std::env::current_exe()?;
+        let mut command = match self.launcher.split_first() {
+            Some((launcher, arguments)) => {
+                let mut command = Command::new(launcher);
+                command.args(arguments).arg(program);
+                command
+            }
+            None => Command::new(program),
+        };
+        let child = command
             .args(&self.arguments)
             .env_remove("CAIRN_MASTER")
             .stdin(Stdio::null())

@@ -1,5 +1,7 @@
-//! Where a storm takes place: a directory of its own, with one small file system in it where mounting is permitted.
+//! Where a storm takes place: a directory of its own, with file systems mounted in it where that is seen by this storm alone.
 
+use std::ffi::CStr;
+use std::io::{Error, ErrorKind, Result as IoResult};
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
@@ -9,25 +11,37 @@ use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use serde_json::json;
 use tempfile::TempDir;
 
-/// The size of the small file system: what the storm stores on one of five chunkservers fits, and filling it takes a moment.
-const SMALL: &std::ffi::CStr = c"size=384m";
+use super::volume::Volume;
+
+/// The small file system.
+const SMALL: &str = "small";
+/// Its size: what the storm stores on one of five chunkservers fits, and filling it takes a moment.
+const SMALL_SIZE: &CStr = c"size=384m";
+/// Where namespaces have their names.
+const NAMES: &str = "namespaces";
+/// Where volumes are mounted.
+const VOLUMES: &str = "volumes";
 
 /// The directory. Dropped, it is unmounted and removed, unless [`Arena::keep`] was called.
 #[derive(Debug)]
 pub(super) struct Arena {
     dir: PathBuf,
     temporary: Option<TempDir>,
-    small: Option<PathBuf>,
+    /// Whether anything may be mounted.
+    mounts: bool,
+    mounted: Vec<PathBuf>,
     kept: bool,
 }
 
 impl Arena {
-    /// `dir` must be empty or missing; without one, a temporary directory.
-    pub(super) fn new(dir: Option<&Path>) -> Result<Arena> {
+    /// `dir` must be empty or missing; without one, a temporary directory. With `mounts`, nobody else sees what this process
+    /// mounts.
+    pub(super) fn new(dir: Option<&Path>, mounts: bool) -> Result<Arena> {
+        let (mounted, kept) = (Vec::new(), false);
         let Some(dir) = dir else {
             let temporary = tempfile::Builder::new().prefix("cairn-chaos-").tempdir()?;
             let dir = temporary.path().to_owned();
-            return Ok(Arena { dir, temporary: Some(temporary), small: None, kept: false });
+            return Ok(Arena { dir, temporary: Some(temporary), mounts, mounted, kept });
         };
         let fault = |error: std::io::Error| Failure::usage(format!("{}: {error}", dir.display()));
         std::fs::create_dir_all(dir).map_err(fault)?;
@@ -35,7 +49,9 @@ impl Arena {
             let what = format!("{}: not empty; chaos starts a cluster of its own", dir.display());
             return Err(Failure::usage(what).into());
         }
-        Ok(Arena { dir: dir.to_owned(), temporary: None, small: None, kept: false })
+        // Whoever enters it later may be elsewhere.
+        let dir = dir.canonicalize().map_err(fault)?;
+        Ok(Arena { dir, temporary: None, mounts, mounted, kept })
     }
 
     pub(super) fn dir(&self) -> &Path {
@@ -43,12 +59,36 @@ impl Arena {
     }
 
     /// Mounts the small file system and returns its place, or says why that can't be.
-    pub(super) fn mount_small(&mut self) -> std::io::Result<PathBuf> {
-        let place = self.dir.join("small");
+    pub(super) fn mount_small(&mut self) -> IoResult<PathBuf> {
+        self.mount(SMALL, SMALL_SIZE)
+    }
+
+    /// A place for the names of namespaces, which are mounted there.
+    pub(super) fn mount_names(&mut self) -> IoResult<PathBuf> {
+        self.mount(NAMES, c"size=64k")
+    }
+
+    fn mount(&mut self, name: &str, size: &CStr) -> IoResult<PathBuf> {
+        if !self.mounts {
+            return Err(Error::new(ErrorKind::PermissionDenied, "namespaces of mounts are not permitted"));
+        }
+        let place = self.dir.join(name);
         std::fs::create_dir(&place)?;
-        mount("cairn-chaos", &place, "tmpfs", MountFlags::NODEV | MountFlags::NOSUID, SMALL)?;
-        self.small = Some(place.clone());
+        mount("cairn-chaos", &place, "tmpfs", MountFlags::NODEV | MountFlags::NOSUID, size)?;
+        self.mounted.push(place.clone());
         Ok(place)
+    }
+
+    /// The volume of the daemon called `name`, on the small file system if that is given.
+    pub(super) fn volume(&self, name: &str, small: Option<&Path>) -> Result<Volume> {
+        let disk = small.unwrap_or(&self.dir).join(name);
+        std::fs::create_dir_all(&disk)?;
+        if !self.mounts {
+            return Ok(Volume::renamed(disk));
+        }
+        let place = self.dir.join(VOLUMES).join(name);
+        std::fs::create_dir_all(&place)?;
+        Ok(Volume::mounted(disk, place)?)
     }
 
     /// Leaves everything where it is; what is on the small file system is copied to `small.kept`.
@@ -99,11 +139,11 @@ const QUARANTINE_MS: u64 = 5_000;
 impl Drop for Arena {
     fn drop(&mut self) {
         // What can't be undone is left to whoever finds it: there is nobody to tell.
-        if let Some(small) = self.small.take() {
-            if self.kept {
-                let _ = copy(&small, &self.dir.join("small.kept"));
+        for place in std::mem::take(&mut self.mounted) {
+            if self.kept && place.ends_with(SMALL) {
+                let _ = copy(&place, &self.dir.join("small.kept"));
             }
-            let _ = unmount(&small, UnmountFlags::DETACH);
+            let _ = unmount(&place, UnmountFlags::DETACH);
         }
         if self.kept {
             if let Some(temporary) = &mut self.temporary {
@@ -142,12 +182,12 @@ mod tests {
     fn a_given_directory_must_be_empty_and_is_empty_afterwards() {
         let outside = tempfile::tempdir().unwrap();
         let dir = outside.path().join("storm");
-        let arena = Arena::new(Some(&dir)).unwrap();
+        let arena = Arena::new(Some(&dir), false).unwrap();
         arena.configure(1).unwrap();
-        let refused = Arena::new(Some(&dir)).unwrap_err().to_string();
+        let refused = Arena::new(Some(&dir), false).unwrap_err().to_string();
         assert!(refused.contains("not empty"), "{refused}");
         drop(arena);
-        let mut kept = Arena::new(Some(&dir)).unwrap();
+        let mut kept = Arena::new(Some(&dir), false).unwrap();
         kept.configure(1).unwrap();
         kept.keep();
         drop(kept);

@@ -13,6 +13,8 @@ use workload::checker::health;
 use super::arena::Arena;
 use super::network::Network;
 use super::party::Party;
+use super::volume::Volume;
+use super::wires::Wires;
 use crate::processes::Daemon;
 
 /// A blank cluster must serve within this time.
@@ -30,35 +32,35 @@ pub(super) struct Processes {
 struct Server {
     daemon: Daemon,
     address: String,
-    volume: PathBuf,
+    volume: Volume,
 }
 
 impl Processes {
-    /// Starts a blank cluster. The last chunkserver keeps its chunks on `small`, if there is such a place.
+    /// Starts a blank cluster on `wires`. The last chunkserver keeps its chunks on `small`, if there is such a place.
     pub(super) async fn start(
         arena: &Arena,
+        wires: Wires,
         small: Option<&Path>,
         count: u16,
         seed: u64,
         undelete_ms: u64,
     ) -> Result<Processes> {
         let (master_config, server_config) = arena.configure(undelete_ms)?;
-        let mut network = Network::new(seed);
+        let mut network = Network::new(wires, seed);
         let master_address = network.open(Party::Master).await?.to_string();
         let master = Daemon::master(arena.dir(), Some(&master_config))?;
+        let master = network.wires().settle(Party::Master, master)?;
         let mut servers = Vec::new();
         for index in 1..=count {
-            let address = network.open(Party::Server(usize::from(index) - 1)).await?.to_string();
-            let mut daemon = Daemon::chunkserver(arena.dir(), index, &master_address, Some(&server_config))?
+            let party = Party::Server(usize::from(index) - 1);
+            let address = network.open(party).await?.to_string();
+            let daemon = Daemon::chunkserver(arena.dir(), index, &master_address, Some(&server_config))?;
+            let volume = arena.volume(&daemon.name, small.filter(|_| index == count))?;
+            let daemon = daemon
+                .on_volume(volume.place())?
                 .with_argument("--advertise", &address)
                 .with_argument("--rack", &format!("rack-{}", index.div_ceil(2)));
-            let mut volume = arena.dir().join(&daemon.name);
-            if let Some(small) = small.filter(|_| index == count) {
-                volume = small.join(&daemon.name);
-                std::fs::create_dir(&volume)?;
-                daemon = daemon.on_volume(&volume)?;
-            }
-            servers.push(Server { daemon, address, volume });
+            servers.push(Server { daemon: network.wires().settle(party, daemon)?, address, volume });
         }
         let mut cluster = Processes { network, master, master_address, servers };
         for party in cluster.parties() {
@@ -99,9 +101,19 @@ impl Processes {
         std::iter::once(Party::Master).chain((0..self.servers.len()).map(Party::Server)).collect()
     }
 
-    /// The volumes, in order of their servers: the address that the master knows, and the directory.
+    /// The volumes, in order of their servers: the address that the master knows, and where the bytes are.
     pub(super) fn volumes(&self) -> Vec<(String, PathBuf)> {
-        self.servers.iter().map(|server| (server.address.clone(), server.volume.clone())).collect()
+        self.servers.iter().map(|server| (server.address.clone(), server.volume.disk())).collect()
+    }
+
+    /// Where the bytes of a chunkserver are.
+    pub(super) fn disk(&self, server: usize) -> PathBuf {
+        self.servers[server].volume.disk()
+    }
+
+    /// The directory of a chunkserver.
+    pub(super) fn volume(&mut self, server: usize) -> &mut Volume {
+        &mut self.servers[server].volume
     }
 
     fn daemon(&mut self, party: Party) -> &mut Daemon {

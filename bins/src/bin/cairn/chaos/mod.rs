@@ -7,13 +7,18 @@ mod arena;
 mod check;
 mod cluster;
 mod damage;
+mod enclosure;
 mod log;
 mod network;
 mod party;
 mod plan;
 mod report;
+mod sockets;
 mod strike;
+mod switch;
 mod users;
+mod volume;
+mod wires;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -28,12 +33,17 @@ use workload::violation::Violations;
 
 use self::arena::Arena;
 use self::cluster::Processes;
+use self::enclosure::Enclosure;
+pub(crate) use self::enclosure::{NetworkArg, Told};
 use self::log::Log;
+use self::party::Party;
 pub(crate) use self::plan::Kind;
 use self::plan::Stage;
 use self::report::Report;
 use self::strike::Striker;
+use self::switch::Switch;
 use self::users::{Crowd, USERS, User};
+use self::wires::Wires;
 use crate::args::ChaosArgs;
 use crate::output::Output;
 
@@ -49,16 +59,17 @@ pub(crate) async fn run(out: Output, args: ChaosArgs) -> Result<()> {
     if !(args.minutes > 0.0 && args.minutes <= 24.0 * 60.0) {
         return Err(Failure::usage("--minutes takes a number above 0, up to 1440").into());
     }
+    let Some(enclosure) = enclosure::enter(args.network, &args.told).await? else { return Ok(()) };
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
-    let mut arena = Arena::new(args.dir.as_deref())?;
+    let mut arena = Arena::new(args.dir.as_deref(), enclosure.mounts)?;
     let mut log = Log::new(out, arena.dir())?;
     let mut cluster = None;
     let told = tokio::select! {
         biased;
         _ = interrupt.recv() => None,
         _ = terminate.recv() => None,
-        told = story(&args, &mut arena, &mut log, &mut cluster) => Some(told),
+        told = story(&args, &enclosure, &mut arena, &mut log, &mut cluster) => Some(told),
     };
     // Directories are removed only when nobody writes to them any more.
     if let Some(cluster) = &mut cluster {
@@ -76,14 +87,14 @@ pub(crate) async fn run(out: Output, args: ChaosArgs) -> Result<()> {
     if report.is_clean() {
         return Ok(());
     }
-    let again = format!("{kept}; the same storm again: {}", command(&args));
+    let again = format!("{kept}; the same storm again: {}", command(&args, report.network));
     Err(Failure::new(Exit::Failed, again).into())
 }
 
 /// What draws the same storm. Its timing is the machine's.
-fn command(args: &ChaosArgs) -> String {
+fn command(args: &ChaosArgs, network: &str) -> String {
     let mut text = format!(
-        "cairn chaos --minutes {} --seed {} --chunkservers {}",
+        "cairn chaos --minutes {} --seed {} --chunkservers {} --network {network}",
         args.minutes, args.seed, args.chunkservers
     );
     if !args.faults.is_empty() {
@@ -95,6 +106,7 @@ fn command(args: &ChaosArgs) -> String {
 
 async fn story(
     args: &ChaosArgs,
+    enclosure: &Enclosure,
     arena: &mut Arena,
     log: &mut Log,
     cluster: &mut Option<Processes>,
@@ -103,14 +115,18 @@ async fn story(
         if args.faults.is_empty() { Kind::value_variants().to_vec() } else { args.faults.clone() };
     kinds.sort();
     kinds.dedup();
-    log.say(&format!("{} in {}", command(args), arena.dir().display()))?;
+    let wires = wires(enclosure, args.chunkservers, arena).await?;
+    let network = wires.name();
+    log.say(&format!("{} in {}", command(args, network), arena.dir().display()))?;
+    if let Some(why) = &enclosure.denied {
+        log.say(&format!("proxies on loopback: network namespaces are not permitted ({why})"))?;
+    }
     let small = small(&kinds, arena, log)?;
     let restores = Rng::stream(args.seed, "trash").chance(1, 2);
     let undelete = UNDELETE[usize::from(restores)];
-    let started =
-        Processes::start(arena, small.as_deref(), args.chunkservers, args.seed, undelete.as_millis() as u64)
-            .await?;
-    let cluster = cluster.insert(started);
+    let undelete_ms = undelete.as_millis() as u64;
+    let started = Processes::start(arena, wires, small.as_deref(), args.chunkservers, args.seed, undelete_ms);
+    let cluster = cluster.insert(started.await?);
     let servers = usize::from(args.chunkservers);
     let length = ROUND.min(Duration::from_secs_f64(args.minutes * 60.0));
     let stage = Stage { kinds, servers, users: USERS, small: small.as_ref().map(|_| servers - 1), length };
@@ -121,7 +137,7 @@ async fn story(
         striker: Striker::new(args.seed, small.as_deref()),
         users: Vec::new(),
         violations: Violations::default(),
-        report: Report::default(),
+        report: Report { network, ..Report::default() },
         log,
     };
     if let Err(error) = storm.rage(cluster).await {
@@ -129,6 +145,16 @@ async fn story(
     }
     storm.end(cluster, undelete).await?;
     Ok(storm.report)
+}
+
+/// The network's lowest part.
+async fn wires(enclosure: &Enclosure, chunkservers: u16, arena: &mut Arena) -> Result<Wires> {
+    if !enclosure.network {
+        return Ok(Wires::Loopback);
+    }
+    let mut parties = vec![Party::Users, Party::Master];
+    parties.extend((0..usize::from(chunkservers)).map(Party::Server));
+    Ok(Wires::Switch(Switch::build(&arena.mount_names()?, parties).await?))
 }
 
 /// Mounts the small file system if a fault needs it.
@@ -203,6 +229,10 @@ impl Storm<'_> {
         }
         let checked = check::whole(cluster, &mut self.users, &self.violations).await;
         self.report.add(checked);
+        for party in self.striker.trusting(cluster) {
+            self.violations
+                .add("journals", format!("{party} has read a rotten journal, and takes it for sound"));
+        }
         if self.violations.any() {
             return Ok(());
         }
@@ -225,7 +255,7 @@ impl Storm<'_> {
         if !self.violations.any() {
             self.log.say("everything is deleted; nothing may be left")?;
             self.delete(cluster, self.users.len()).await;
-            check::empty(cluster, undelete, &self.violations).await;
+            check::empty(cluster, undelete, self.striker.keepers(), &self.violations).await;
         }
         if !self.violations.any()
             && let Err(text) = cluster.shut_down().await

@@ -1,7 +1,7 @@
-//! The network between the parties: a proxy on loopback before every daemon, which holds back, delays, breaks or garbles
-//! what passes between two of them. Needs no privileges.
+//! The network between the parties: a proxy before every daemon, which delays, breaks or garbles what passes between two of
+//! them. A cut is the switch's, which loses packets, or the proxy's, which holds back what it got.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -14,7 +14,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::party::{Party, owner};
+use super::party::Party;
+use super::wires::Wires;
 
 /// Bytes passed on at once.
 const PIECE_BYTES: usize = 64 * 1024;
@@ -22,7 +23,8 @@ const PIECE_BYTES: usize = 64 * 1024;
 /// Something wrong with the network.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Trouble {
-    /// Nothing passes from `some` to `others`, nor back unless `one_way`; it arrives later, if the connection still stands.
+    /// Nothing passes from `some` to `others`, nor back unless `one_way`. What was sent arrives later, if the connection still
+    /// stands: TCP sends it again, or the proxy has kept it.
     Cut { some: Vec<Party>, others: Vec<Party>, one_way: bool },
     /// Whatever one party sends or gets takes longer.
     Slow(Party, Duration),
@@ -31,23 +33,34 @@ pub(super) enum Trouble {
     Garbled(Party, u64),
 }
 
-/// All that is wrong now.
+/// All that is wrong now, as proxies see it.
 #[derive(Clone, Debug, Default)]
 struct Troubles {
     standing: BTreeMap<u64, Trouble>,
+    /// From whom nothing passes to whom through a proxy.
+    cut: BTreeSet<(Party, Party)>,
     /// Counts the breaks of all connections of two parties.
     breaks: BTreeMap<(Party, Party), u64>,
 }
 
 impl Troubles {
-    fn is_cut(&self, from: Party, to: Party) -> bool {
-        self.standing.values().any(|trouble| match trouble {
-            Trouble::Cut { some, others, one_way } => {
-                let goes_there = some.contains(&from) && others.contains(&to);
-                goes_there || !one_way && some.contains(&to) && others.contains(&from)
+    /// Who can't be heard by whom.
+    fn cuts(&self) -> BTreeSet<(Party, Party)> {
+        let mut cuts = BTreeSet::new();
+        for trouble in self.standing.values() {
+            let Trouble::Cut { some, others, one_way } = trouble else { continue };
+            for (one, other) in some.iter().flat_map(|one| others.iter().map(move |other| (*one, *other))) {
+                cuts.insert((one, other));
+                if !one_way {
+                    cuts.insert((other, one));
+                }
             }
-            _ => false,
-        })
+        }
+        cuts
+    }
+
+    fn is_cut(&self, from: Party, to: Party) -> bool {
+        self.cut.contains(&(from, to))
     }
 
     fn delay(&self, from: Party, to: Party) -> Duration {
@@ -84,7 +97,10 @@ struct Directory {
 /// The proxies. Dropped, they end, and every connection with them.
 #[derive(Debug)]
 pub(super) struct Network {
+    wires: Arc<Wires>,
     troubles: watch::Sender<Troubles>,
+    /// Which packets the switch drops.
+    dropped: BTreeSet<(Party, Party)>,
     directory: Arc<Mutex<Directory>>,
     proxies: JoinSet<()>,
     seed: u64,
@@ -93,13 +109,15 @@ pub(super) struct Network {
 
 impl Network {
     /// Nobody is there yet but the users.
-    pub(super) fn new(seed: u64) -> Network {
+    pub(super) fn new(wires: Wires, seed: u64) -> Network {
         let directory = Directory {
             processes: BTreeMap::from([(Party::Users, std::process::id())]),
             ..Directory::default()
         };
         Network {
+            wires: Arc::new(wires),
             troubles: watch::Sender::default(),
+            dropped: BTreeSet::new(),
             directory: Arc::new(Mutex::new(directory)),
             proxies: JoinSet::new(),
             seed,
@@ -107,12 +125,22 @@ impl Network {
         }
     }
 
+    /// What carries its packets.
+    pub(super) fn wires(&self) -> &Wires {
+        &self.wires
+    }
+
     /// Opens the address under which `party` is reached from now on.
     pub(super) async fn open(&mut self, party: Party) -> Result<SocketAddr> {
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let listener = self.wires.listener(party).await?;
         let address = listener.local_addr()?;
-        let (troubles, directory) = (self.troubles.subscribe(), self.directory.clone());
-        self.proxies.spawn(proxy(listener, party, troubles, directory, self.seed));
+        let proxy = Proxy {
+            of: party,
+            wires: self.wires.clone(),
+            troubles: self.troubles.subscribe(),
+            directory: self.directory.clone(),
+        };
+        self.proxies.spawn(proxy.serve(listener, self.seed));
         Ok(address)
     }
 
@@ -132,20 +160,38 @@ impl Network {
     }
 
     /// Begins a trouble; the number ends it.
-    pub(super) fn begin(&mut self, trouble: Trouble) -> u64 {
+    pub(super) async fn begin(&mut self, trouble: Trouble) -> Result<u64> {
         self.next += 1;
         self.troubles.send_modify(|all| drop(all.standing.insert(self.next, trouble)));
-        self.next
+        self.cut().await?;
+        Ok(self.next)
     }
 
     /// Ends a trouble.
-    pub(super) fn end(&self, number: u64) {
+    pub(super) async fn end(&mut self, number: u64) -> Result<()> {
         self.troubles.send_modify(|all| drop(all.standing.remove(&number)));
+        self.cut().await
     }
 
     /// Ends all troubles.
-    pub(super) fn heal(&self) {
+    pub(super) async fn heal(&mut self) -> Result<()> {
         self.troubles.send_modify(|all| all.standing.clear());
+        self.cut().await
+    }
+
+    /// Cuts off who has to be, and nobody else.
+    async fn cut(&mut self) -> Result<()> {
+        let cuts = self.troubles.borrow().cuts();
+        match &*self.wires {
+            Wires::Loopback => self.troubles.send_modify(|all| all.cut = cuts),
+            Wires::Switch(switch) => {
+                let begin: Vec<_> = cuts.difference(&self.dropped).copied().collect();
+                let end: Vec<_> = self.dropped.difference(&cuts).copied().collect();
+                switch.drop_packets(&begin, &end).await?;
+                self.dropped = cuts;
+            }
+        }
+        Ok(())
     }
 
     /// Breaks all connections between two parties.
@@ -158,73 +204,70 @@ fn lock(directory: &Mutex<Directory>) -> MutexGuard<'_, Directory> {
     directory.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-async fn proxy(
-    listener: TcpListener,
-    party: Party,
+/// What stands before the daemon of a party.
+#[derive(Clone)]
+struct Proxy {
+    of: Party,
+    wires: Arc<Wires>,
     troubles: watch::Receiver<Troubles>,
     directory: Arc<Mutex<Directory>>,
-    seed: u64,
-) {
-    let mut connections = JoinSet::new();
-    let mut number = 0_u64;
-    loop {
-        while connections.try_join_next().is_some() {}
-        let Ok((near, from)) = listener.accept().await else {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            continue;
-        };
-        number += 1;
-        let rng = Rng::stream(seed, &format!("connection {number} of {party}"));
-        connections.spawn(carry(near, from, party, troubles.clone(), directory.clone(), rng));
-    }
 }
 
-/// Carries one connection from its beginning to its end.
-async fn carry(
-    mut near: TcpStream,
-    peer: SocketAddr,
-    to: Party,
-    mut troubles: watch::Receiver<Troubles>,
-    directory: Arc<Mutex<Directory>>,
-    rng: Rng,
-) {
-    let processes: Vec<(Party, u32)> = lock(&directory).processes.iter().map(|(p, pid)| (*p, *pid)).collect();
-    let local = near.local_addr();
-    // Looking through the tables takes milliseconds: not on a thread that others wait for.
-    let found = tokio::task::spawn_blocking(move || owner(peer, local.ok()?, &processes)).await;
-    // Whoever died meanwhile needs no connection.
-    let Ok(Some(from)) = found else { return };
-    let broken = troubles.borrow().breaks(from, to);
-    // Opening a connection takes both directions.
-    if troubles.wait_for(|all| !all.is_cut(from, to) && !all.is_cut(to, from)).await.is_err() {
-        return;
-    }
-    let target = lock(&directory).addresses.get(&to).copied();
-    let connected = match target {
-        Some(target) => TcpStream::connect(target).await.ok(),
-        None => None,
-    };
-    let Some(mut far) = connected else {
-        refuse(&near);
-        return;
-    };
-    // Without it small frames would wait for acknowledgements.
-    let _ = (near.set_nodelay(true), far.set_nodelay(true));
-    let mut watched = troubles.clone();
-    let whole = {
-        let ((near_read, near_write), (far_read, far_write)) = (near.split(), far.split());
-        let mut back = rng.clone();
-        let _ = back.u64();
-        let there = pump(near_read, far_write, (from, to), troubles.clone(), rng);
-        let back = pump(far_read, near_write, (to, from), troubles, back);
-        tokio::select! {
-            both = async { tokio::try_join!(there, back) } => both.is_ok(),
-            _ = watched.wait_for(|all| all.breaks(from, to) != broken) => false,
+impl Proxy {
+    async fn serve(self, listener: TcpListener, seed: u64) {
+        let mut connections = JoinSet::new();
+        let mut number = 0_u64;
+        loop {
+            while connections.try_join_next().is_some() {}
+            let Ok((near, from)) = listener.accept().await else {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            };
+            number += 1;
+            let rng = Rng::stream(seed, &format!("connection {number} of {}", self.of));
+            connections.spawn(self.clone().carry(near, from, rng));
         }
-    };
-    if !whole {
-        refuse(&near);
-        refuse(&far);
+    }
+
+    /// Carries one connection from its beginning to its end.
+    async fn carry(self, mut near: TcpStream, peer: SocketAddr, rng: Rng) {
+        let Proxy { of: to, wires, mut troubles, directory } = self;
+        let processes = lock(&directory).processes.iter().map(|(party, pid)| (*party, *pid)).collect();
+        let Ok(local) = near.local_addr() else { return };
+        // Whoever died meanwhile needs no connection.
+        let Some(from) = wires.sender(peer, local, processes).await else { return };
+        let broken = troubles.borrow().breaks(from, to);
+        // Opening a connection takes both directions.
+        if troubles.wait_for(|all| !all.is_cut(from, to) && !all.is_cut(to, from)).await.is_err() {
+            return;
+        }
+        let target = lock(&directory).addresses.get(&to).copied();
+        let connected = match target {
+            Some(target) => wires.dial(from, target).await.ok(),
+            None => None,
+        };
+        let Some(mut far) = connected else {
+            refuse(&near);
+            return;
+        };
+        // Without it small frames would wait for acknowledgements.
+        let _ = (near.set_nodelay(true), far.set_nodelay(true));
+        let mut watched = troubles.clone();
+        let whole = {
+            let ((near_read, near_write), (far_read, far_write)) = (near.split(), far.split());
+            let mut back = rng.clone();
+            let _ = back.u64();
+            let there = pump(near_read, far_write, (from, to), troubles.clone(), rng);
+            let back = pump(far_read, near_write, (to, from), troubles, back);
+            tokio::select! {
+                both = async { tokio::try_join!(there, back) } => both.is_ok(),
+                _ = watched.wait_for(|all| all.breaks(from, to) != broken) => false,
+            }
+        };
+        if !whole {
+            refuse(&near);
+            refuse(&far);
+        }
     }
 }
 
@@ -271,7 +314,7 @@ mod tests {
     /// A server that says everything back, behind a proxy.
     async fn echo() -> (Network, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let mut network = Network::new(1);
+        let mut network = Network::new(Wires::Loopback, 1);
         let proxy = network.open(Party::Server(0)).await.unwrap();
         network.locate(Party::Server(0), Some((listener.local_addr().unwrap(), u32::MAX)));
         tokio::spawn(async move {
@@ -298,13 +341,13 @@ mod tests {
     async fn a_cut_holds_one_direction_back_and_loses_nothing() {
         let (mut network, mut stream) = echo().await;
         assert_eq!(say(&mut stream, 7).await.unwrap(), 7);
-        let number = network.begin(cut(Party::Server(0), Party::Users, true));
+        let number = network.begin(cut(Party::Server(0), Party::Users, true)).await.unwrap();
         stream.write_u8(8).await.unwrap();
         let waited = tokio::time::timeout(Duration::from_millis(200), stream.read_u8()).await;
         assert!(waited.is_err(), "{waited:?}");
-        network.end(number);
+        network.end(number).await.unwrap();
         assert_eq!(stream.read_u8().await.unwrap(), 8);
-        network.begin(cut(Party::Master, Party::Server(0), false));
+        network.begin(cut(Party::Master, Party::Server(0), false)).await.unwrap();
         assert_eq!(say(&mut stream, 9).await.unwrap(), 9);
     }
 
@@ -325,16 +368,16 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn garbling_flips_bits_and_slowness_takes_time() {
         let (mut network, mut stream) = echo().await;
-        let trouble = network.begin(Trouble::Garbled(Party::Server(0), 1));
+        let trouble = network.begin(Trouble::Garbled(Party::Server(0), 1)).await.unwrap();
         stream.write_all(&[0; 4096]).await.unwrap();
         let mut echoed = [0; 4096];
         stream.read_exact(&mut echoed).await.unwrap();
         assert!(echoed.iter().any(|byte| *byte != 0));
-        network.begin(Trouble::Slow(Party::Users, Duration::from_millis(50)));
-        network.end(trouble);
+        network.begin(Trouble::Slow(Party::Users, Duration::from_millis(50))).await.unwrap();
+        network.end(trouble).await.unwrap();
         let before = std::time::Instant::now();
         assert_eq!(say(&mut stream, 5).await.unwrap(), 5);
         assert!(before.elapsed() >= Duration::from_millis(100));
-        network.heal();
+        network.heal().await.unwrap();
     }
 }

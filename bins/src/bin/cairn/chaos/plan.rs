@@ -29,8 +29,12 @@ pub(crate) enum Kind {
     Garble,
     /// Bits flip in chunk files and sidecars at rest. One chunkserver in each round.
     Flip,
+    /// A bit flips in a journal, and the next process reads it. The same chunkserver.
+    FlipJournal,
     /// A disk is replaced by a blank one. The same chunkserver.
     Wipe,
+    /// A disk is unmounted under its chunkserver, and mounted again before its next start.
+    Unmount,
     /// A client's process ends in the middle of what it does.
     Client,
 }
@@ -54,7 +58,9 @@ pub(super) enum Fault {
         server: usize,
         bits: u64,
     },
+    FlipJournal(usize),
     Wipe(usize),
+    Unmount(usize),
     Client(usize),
 }
 
@@ -102,7 +108,8 @@ impl Stage {
     }
 
     fn fault(&self, rng: &mut Rng, kind: Kind, victim: usize) -> Option<Fault> {
-        let server = |rng: &mut Rng| Party::Server(rng.below(self.servers as u64) as usize);
+        let any = |rng: &mut Rng| rng.below(self.servers as u64) as usize;
+        let server = |rng: &mut Rng| Party::Server(any(rng));
         let daemon = |rng: &mut Rng| if rng.chance(1, 5) { Party::Master } else { server(rng) };
         let anyone = |rng: &mut Rng| if rng.chance(1, 5) { Party::Users } else { daemon(rng) };
         Some(match kind {
@@ -130,7 +137,10 @@ impl Stage {
             }
             Kind::Garble => Fault::Garble(server(rng), 5 + rng.below(100)),
             Kind::Flip => Fault::Flip { server: victim, bits: 1 + rng.below(3) },
+            Kind::FlipJournal => Fault::FlipJournal(victim),
             Kind::Wipe => Fault::Wipe(victim),
+            // Nothing is lost by it: what was acknowledged is on the disk that went away, and comes back.
+            Kind::Unmount => Fault::Unmount(any(rng)),
             Kind::Client => Fault::Client(rng.below(self.users as u64) as usize),
         })
     }
@@ -152,7 +162,10 @@ impl Fault {
     fn process(&self) -> Option<Party> {
         match self {
             Fault::Kill(party) | Fault::Pause(party) => Some(*party),
-            Fault::FullDisk(server) | Fault::Wipe(server) => Some(Party::Server(*server)),
+            Fault::FullDisk(server)
+            | Fault::FlipJournal(server)
+            | Fault::Wipe(server)
+            | Fault::Unmount(server) => Some(Party::Server(*server)),
             _ => None,
         }
     }
@@ -169,7 +182,9 @@ impl Fault {
             Fault::Reset(..) => Kind::Reset,
             Fault::Garble(..) => Kind::Garble,
             Fault::Flip { .. } => Kind::Flip,
+            Fault::FlipJournal(_) => Kind::FlipJournal,
             Fault::Wipe(_) => Kind::Wipe,
+            Fault::Unmount(_) => Kind::Unmount,
             Fault::Client(_) => Kind::Client,
         }
     }
@@ -202,7 +217,11 @@ impl fmt::Display for Strike {
             Fault::Flip { server, bits } => {
                 write!(f, "flip {bits} bits on the disk of {}", Party::Server(*server))
             }
+            Fault::FlipJournal(server) => {
+                write!(f, "kill -9 {}, flip a bit of its journal {lasts}", Party::Server(*server))
+            }
             Fault::Wipe(server) => write!(f, "replace the disk of {} {lasts}", Party::Server(*server)),
+            Fault::Unmount(server) => write!(f, "unmount the disk of {} {lasts}", Party::Server(*server)),
             Fault::Client(user) => write!(f, "kill the client of user {user}"),
         }
     }
@@ -240,7 +259,9 @@ mod tests {
             let losing: BTreeSet<usize> = strikes
                 .iter()
                 .filter_map(|strike| match strike.fault {
-                    Fault::Flip { server, .. } | Fault::Wipe(server) => Some(server),
+                    Fault::Flip { server, .. } | Fault::FlipJournal(server) | Fault::Wipe(server) => {
+                        Some(server)
+                    }
                     _ => None,
                 })
                 .collect();

@@ -14,6 +14,8 @@ const SHOWN: usize = 600;
 /// The sum of a run.
 #[derive(Debug, Default)]
 pub(super) struct Report {
+    /// What carried packets, as the argument `--network` calls it.
+    pub(super) network: &'static str,
     pub(super) rounds: usize,
     pub(super) figures: Figures,
     /// Sums over all checks, and the longest time until everything was whole.
@@ -40,11 +42,12 @@ impl Report {
         let strikes: Vec<String> =
             log.strikes().iter().map(|(kind, count)| format!("{count} {kind}")).collect();
         let mut text = format!(
-            "chaos: {:.0} s, {} rounds; faults: {}\n  \
+            "chaos: {:.0} s, {} rounds, network: {}; faults: {}\n  \
              operations: {done} done, {refused} rightly refused, {failed} failed, {unknown} of unknown fate; {} stored, {} read\n  \
              checked afterwards: {} files ({}), {} replicas of chunks on disks; whole again at most {:.1} s after a storm",
             log.seconds(),
             self.rounds,
+            self.network,
             if strikes.is_empty() { "none".into() } else { strikes.join(", ") },
             output::size(stored_bytes),
             output::size(read_bytes),
@@ -79,7 +82,7 @@ impl Report {
             .map(|violation| json!({ "checker": violation.checker, "text": violation.text }))
             .collect();
         json!({
-            "seed": seed, "seconds": log.seconds(), "rounds": self.rounds, "faults": strikes,
+            "seed": seed, "seconds": log.seconds(), "rounds": self.rounds, "network": self.network, "faults": strikes,
             "done": done, "refused": refused, "failed": failed, "unknown": unknown,
             "stored_bytes": stored_bytes, "read_bytes": read_bytes,
             "checked_files": self.checked.files, "checked_bytes": self.checked.bytes,

@@ -1,5 +1,6 @@
 //! Carries strikes out on processes, proxies and disks, and undoes them.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -27,19 +28,30 @@ enum Undo {
     Continue(Party),
     EndTrouble(u64),
     FreeDisk(usize),
+    Mount(usize),
 }
 
 /// Faults under way.
 pub(super) struct Striker {
     rng: Rng,
     standing: Vec<(Instant, Undo)>,
+    /// Chunkservers whose journals rotted, and the ids of their volumes then.
+    rotten: Vec<(usize, Option<u64>)>,
+    /// Chunkservers whose journals ever rotted.
+    keepers: BTreeSet<usize>,
     /// The place of the small file system.
     small: Option<std::path::PathBuf>,
 }
 
 impl Striker {
     pub(super) fn new(seed: u64, small: Option<&Path>) -> Striker {
-        Striker { rng: Rng::stream(seed, "damage"), standing: Vec::new(), small: small.map(Path::to_owned) }
+        Striker {
+            rng: Rng::stream(seed, "damage"),
+            standing: Vec::new(),
+            rotten: Vec::new(),
+            keepers: BTreeSet::new(),
+            small: small.map(Path::to_owned),
+        }
     }
 
     /// Strikes as planned for `length`, and undoes what is over. What lasts longer is left to [`Striker::heal`].
@@ -60,8 +72,8 @@ impl Striker {
                 self.undo(cluster, undo).await?;
             } else if let Some(strike) = coming.next_if(|strike| start + strike.at <= now) {
                 log.strike(strike)?;
-                let undo =
-                    self.strike(cluster, &strike.fault, crowd).await.with_context(|| strike.to_string())?;
+                let undo = self.strike(cluster, &strike.fault, crowd, log).await;
+                let undo = undo.with_context(|| strike.to_string())?;
                 // By the plan's clock, however long it took: a later strike on the same process counts on it.
                 self.standing.push((start + strike.at + strike.lasts, undo));
             } else {
@@ -83,8 +95,20 @@ impl Striker {
         for (_, undo) in std::mem::take(&mut self.standing) {
             self.undo(cluster, undo).await?;
         }
-        cluster.network.heal();
-        Ok(())
+        cluster.network.heal().await
+    }
+
+    /// Chunkservers that have read a rotten journal since they were asked about last, and go on as the same volume
+    /// (invariant 31).
+    pub(super) fn trusting(&mut self, cluster: &Processes) -> Vec<Party> {
+        let rotten = std::mem::take(&mut self.rotten).into_iter();
+        let same = rotten.filter(|(server, id)| damage::volume_id(&cluster.disk(*server)) == *id);
+        same.map(|(server, _)| Party::Server(server)).collect()
+    }
+
+    /// Chunkservers that may keep for good what their rotten journals do not describe any more.
+    pub(super) fn keepers(&self) -> &BTreeSet<usize> {
+        &self.keepers
     }
 
     /// Who is down because of a fault.
@@ -96,7 +120,13 @@ impl Striker {
         down.collect()
     }
 
-    async fn strike(&mut self, cluster: &mut Processes, fault: &Fault, crowd: &Crowd) -> Result<Undo> {
+    async fn strike(
+        &mut self,
+        cluster: &mut Processes,
+        fault: &Fault,
+        crowd: &Crowd,
+        log: &mut Log,
+    ) -> Result<Undo> {
         match fault {
             Fault::Kill(party) => {
                 cluster.down(*party).await?;
@@ -114,11 +144,26 @@ impl Striker {
             }
             Fault::Wipe(server) => {
                 cluster.down(Party::Server(*server)).await?;
-                clear(&cluster.volumes()[*server].1)?;
+                clear(&cluster.disk(*server))?;
+                return Ok(Undo::Start(Party::Server(*server)));
+            }
+            Fault::Unmount(server) => {
+                cluster.volume(*server).take_away()?;
+                return Ok(Undo::Mount(*server));
+            }
+            Fault::FlipJournal(server) => {
+                cluster.down(Party::Server(*server)).await?;
+                let disk = cluster.disk(*server);
+                let flipped = tokio::task::block_in_place(|| damage::flip_journal(&disk, &mut self.rng))?;
+                if flipped.is_some() {
+                    self.rotten.push((*server, damage::volume_id(&disk)));
+                    self.keepers.insert(*server);
+                }
+                tell(flipped.as_slice(), log)?;
                 return Ok(Undo::Start(Party::Server(*server)));
             }
             Fault::Flip { server, bits } => {
-                damage::flip(&cluster.volumes()[*server].1, *bits, &mut self.rng)?
+                tell(&damage::flip(&cluster.disk(*server), *bits, &mut self.rng)?, log)?;
             }
             Fault::Client(user) => crowd.kill_client(*user),
             Fault::Reset(one, other) => cluster.network.reset(*one, *other),
@@ -132,7 +177,7 @@ impl Striker {
             }
             _ => return Ok(Undo::Nothing),
         };
-        Ok(Undo::EndTrouble(cluster.network.begin(troubles)))
+        Ok(Undo::EndTrouble(cluster.network.begin(troubles).await?))
     }
 
     async fn undo(&mut self, cluster: &mut Processes, undo: Undo) -> Result<()> {
@@ -140,7 +185,17 @@ impl Striker {
             Undo::Nothing => {}
             Undo::Start(party) => cluster.up(party).await?,
             Undo::Continue(party) => cluster.signal(party, Signal::CONT)?,
-            Undo::EndTrouble(number) => cluster.network.end(number),
+            Undo::EndTrouble(number) => cluster.network.end(number).await?,
+            Undo::Mount(server) => {
+                let strange = cluster.volume(server).put_back()?;
+                let party = Party::Server(server);
+                if let Some(path) = strange.first() {
+                    bail!("{party} wrote {} while its disk was not there", path.display());
+                }
+                // What went out of use stays so until an operator starts its server again.
+                cluster.down(party).await?;
+                cluster.up(party).await?;
+            }
             Undo::FreeDisk(server) => {
                 if let Some(small) = &self.small {
                     damage::free(small)?;
@@ -152,4 +207,12 @@ impl Striker {
         }
         Ok(())
     }
+}
+
+/// What was hit, for whoever reads `events.log`.
+fn tell(flipped: &[String], log: &mut Log) -> Result<()> {
+    if flipped.is_empty() {
+        return log.note("    nothing is there that could flip");
+    }
+    flipped.iter().try_for_each(|what| log.note(&format!("    flipped {what}")))
 }
