@@ -119,6 +119,26 @@ defects! {
     ReplayForgetsDamage = "replay-forgets-damage",
     /// A copy that took a damaged replica's place stays called damaged in the journal.
     CopyKeepsDamage = "copy-keeps-damage",
+    /// A seal whose file is gone is put off as for a passing error.
+    GoneFilePutOff = "gone-file-put-off",
+    /// A new session of a server takes over what was told in the one before.
+    HearsayConfirmed = "hearsay-confirmed",
+    /// A new session's reports take nothing back of what was told in the one before.
+    SeenKept = "seen-kept",
+    /// A failed sync of a journal goes unnoticed.
+    JournalSyncErrorIgnored = "journal-sync-error-ignored",
+    /// A completed member votes before the journal has its new length for good.
+    CompletionJournalUnsynced = "completion-journal-unsynced",
+    /// A note of damage is not synced.
+    DamageNotSynced = "damage-not-synced",
+    /// Copies are placed without a look at racks.
+    CopyIgnoresRacks = "copy-ignores-racks",
+    /// The newest of the requests that were forgotten is taken for new.
+    DedupFloorOffByOne = "dedup-floor-off-by-one",
+    /// Whoever may change a sticky directory may replace anybody's file there.
+    ReplaceIgnoresSticky = "replace-ignores-sticky",
+    /// Anybody may write, complete or abort anybody's upload.
+    UploadByAnyone = "upload-by-anyone",
     /// Replicas of a volume that is out of use count as good.
     FailedVolumeCounts = "failed-volume-counts",
     /// The files of the lesser of two replicas are moved away without regard to what a power cut leaves of that.
@@ -207,8 +227,22 @@ defects! {
     StickyIgnored = "sticky-ignored",
     /// Replicas are placed without a look at racks.
     RacksIgnored = "racks-ignored",
+    /// Of too many replicas the one goes whose rack has fewest.
+    ExcessFromFewest = "excess-from-fewest",
     /// A copy takes a source that has too many reads under way for a broken one.
     BusyIsFailure = "busy-is-failure",
+    /// What is sealed in the page cache counts as durable, and is never made so.
+    LazySealNeverFlushed = "lazy-seal-never-flushed",
+    /// The scrubber takes checksums from memory, and never looks at a sidecar.
+    ScrubTrustsMemory = "scrub-trusts-memory",
+    /// Block reports overlook that a sidecar is gone.
+    ReportIgnoresSidecar = "report-ignores-sidecar",
+    /// A damaged journal is held against replicas that were sealed since.
+    SealedCondemned = "sealed-condemned",
+    /// An upload that the master has given up counts as completed.
+    GoneIsDone = "gone-is-done",
+    /// A request whose connection is lost is asked again under another number.
+    RetryRenumbered = "retry-renumbered",
 }
 
 /// The defects switched on in one machine. Zero-sized without the feature `defects`.

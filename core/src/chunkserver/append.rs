@@ -337,7 +337,11 @@ impl Chunkserver {
             self.fail_stream(chunk, ChunkError::NoSpace);
         } else {
             self.fail_stream(chunk, ChunkError::Disk { chunk, error: error.to_string() });
-            if sync {
+            if error == DiskError::NotFound {
+                // Somebody removed the file, and what was promised with it.
+                reached!("append.file_gone");
+                self.mark_damaged(chunk, "its file is gone");
+            } else if sync {
                 // Nobody knows what the disk got, of the promised prefix's last block too. It is never tried again.
                 reached!("append.sync_error");
                 self.mark_damaged(chunk, &error.to_string());

@@ -87,7 +87,7 @@ impl Chunkserver {
             let path = names::journal(index, self.volume(index).journal.number);
             self.out.disk(DiskRequest::Sync(path), Then::JournalSynced { volume: index });
         }
-        self.wake_waiters(waiters);
+        self.wake_waiters(index, waiters);
         self.pump_journal(index);
     }
 
@@ -95,15 +95,20 @@ impl Chunkserver {
         if !self.volume(index).is_ready() {
             return;
         }
-        if let Err(error) = result {
+        if let Err(error) = result
+            && !self.setup.defects.has(Defect::JournalSyncErrorIgnored)
+        {
             return self.fail_volume(index, "its journal can't be synced", &error);
         }
         let waiters = self.volume_mut(index).journal.on_synced();
-        self.wake_waiters(waiters);
+        self.wake_waiters(index, waiters);
         self.pump_journal(index);
     }
 
-    fn wake_waiters(&mut self, waiters: Vec<Waiter>) {
+    /// Tells everyone that waited before anything is logged for one of them: a rewrite would take a snapshot of what the others
+    /// are about to change.
+    fn wake_waiters(&mut self, index: u16, waiters: Vec<Waiter>) {
+        self.volume_mut(index).journal.waking = true;
         for waiter in waiters {
             match waiter {
                 Waiter::Nobody => {}
@@ -111,6 +116,7 @@ impl Chunkserver {
                 Waiter::Job { chunk, job } => self.on_job_event(chunk, job, super::job::Event::Journalled),
             }
         }
+        self.volume_mut(index).journal.waking = false;
     }
 
     /// All that the volume's journal must say now.

@@ -16,7 +16,7 @@ use super::pull::Pull;
 use super::replica::{Replica, Unsealed};
 use super::sidecar::whole_crc;
 use crate::defect::Defect;
-use crate::disk::{DiskPath, DiskRequest};
+use crate::disk::{DiskError, DiskPath, DiskRequest};
 use crate::id::{ChunkId, ChunkVersion, Durability, WriterId};
 use crate::message::{Grant, Member, ReplicaState, ToServer, Vote};
 use crate::reached;
@@ -143,9 +143,14 @@ impl Chunkserver {
                 let pull = job.pull.as_mut()?;
                 pull.writing -= 1;
                 if let Err(error) = result {
-                    // Only bytes beyond the promised prefix were touched: the shorter vote still holds.
                     pull.give_up();
-                    self.note_job_error(&job, "can't be completed", &error);
+                    if error == DiskError::NotFound {
+                        // A new file would have a hole where the promised prefix was.
+                        self.mark_damaged(job.chunk, "its file is gone");
+                    } else {
+                        // Only bytes beyond the promised prefix were touched: the shorter vote still holds.
+                        self.note_job_error(&job, "can't be completed", &error);
+                    }
                 }
                 self.complete_pulled(job)
             }
@@ -199,7 +204,8 @@ impl Chunkserver {
         let mut records = replica.ready_records(0);
         records.push(Record::Fenced { chunk, fence: version });
         job.phase = Phase::Logging;
-        self.log(volume, records, Waiter::Job { chunk, job: job.id }, true);
+        let sync = !self.setup.defects.has(Defect::CompletionJournalUnsynced);
+        self.log(volume, records, Waiter::Job { chunk, job: job.id }, sync);
         Some(job)
     }
 }

@@ -29,6 +29,9 @@ impl Chunkserver {
     pub(super) fn start_copy(&mut self, mut job: Job) -> Option<Job> {
         let ToServer::Copy { sealed, volume, .. } = job.order else { return None };
         if self.has_good(&sealed) {
+            // On which volume, the master may not know.
+            reached!("copy.here_already");
+            self.tell_changed(sealed.chunk);
             self.copy_done(&sealed, None);
             return None;
         }

@@ -6,6 +6,10 @@
 //! beside bytes that a power cut can take. A crash before the rename leaves the provisional one: after the death of the
 //! process its boot goes on, the page cache is there and the chunk is flushed again; after a power cut the boot is another
 //! one, and recovery reads every byte before the replica counts.
+//!
+//! A replica that was taken for damaged while it was in the page cache only may be the last good one. A sync of it may have
+//! failed, though, after which the kernel calls clean what the disk never got, and another sync would promise nothing. So
+//! its bytes are read, verified and written again where they are, which makes them dirty anew, before they are synced.
 
 use alloc::collections::VecDeque;
 use alloc::format;
@@ -15,6 +19,7 @@ use bytes::Bytes;
 use super::Chunkserver;
 use super::job::{Event, Job, Phase, data_of};
 use super::names;
+use super::read::first_bad_block;
 use super::sidecar::Sidecar;
 use crate::config::ms;
 use crate::defect::Defect;
@@ -22,6 +27,7 @@ use crate::disk::{DiskRequest, DiskResult};
 use crate::id::{BootId, ChunkId, ChunkVersion};
 use crate::machine::Level;
 use crate::message::{ReplicaState, SealedChunk, ToServer};
+use crate::payload::MAX_PAYLOAD;
 use crate::reached;
 use crate::time::{Span, Time};
 
@@ -77,6 +83,10 @@ impl Flusher {
         self.under_way.map(|waiting| waiting.chunk)
     }
 
+    fn has(&self, chunk: ChunkId) -> bool {
+        self.queue.iter().chain(&self.under_way).any(|waiting| waiting.chunk == chunk)
+    }
+
     /// What was under way is done with, or is looked at again at `again`.
     fn end(&mut self, again: Option<Time>) {
         let Some(waiting) = self.under_way.take() else { return };
@@ -122,7 +132,10 @@ impl Chunkserver {
         let Some(replica) = self.replicas.get(&chunk).filter(|r| r.kept != Kept::Durable) else { return };
         let due = self.now + ms(self.setup.config.lazy_sync_ms);
         let (volume, cost) = (replica.volume, cost_of(replica.length));
-        self.volume_mut(volume).flusher.push(Waiting { due, chunk, cost });
+        let flusher = &mut self.volume_mut(volume).flusher;
+        if !flusher.has(chunk) {
+            flusher.push(Waiting { due, chunk, cost });
+        }
     }
 
     /// Whatever is due.
@@ -155,7 +168,7 @@ impl Chunkserver {
         self.start_job(chunk, order, |server, mut job| {
             job.volume = index;
             job.phase = Phase::FlushReading;
-            server.job_disk(&job, DiskRequest::Read { path, offset: 0, length: crate::payload::MAX_PAYLOAD });
+            server.job_disk(&job, DiskRequest::Read { path, offset: 0, length: MAX_PAYLOAD });
             Some(job)
         });
     }
@@ -164,6 +177,11 @@ impl Chunkserver {
         let Event::Disk { result } = event else { return Some(job) };
         match job.phase {
             Phase::FlushReading => self.flush_data(job, result),
+            Phase::FlushReadingAgain { offset } => self.flush_write_again(job, offset, result),
+            Phase::FlushWritingAgain { offset } => match result {
+                Ok(_) => self.flush_read_again(job, offset),
+                Err(error) => self.flush_put_off(&job, &error.to_string()),
+            },
             Phase::FlushSyncing => match result {
                 Ok(_) => self.flush_sidecar(job),
                 Err(error) => {
@@ -191,6 +209,44 @@ impl Chunkserver {
                 return self.end_flush(&job, false);
             }
         }
+        if replica.is_some_and(|r| r.state == ReplicaState::Damaged) {
+            return self.flush_read_again(job, 0);
+        }
+        self.flush_sync(job)
+    }
+
+    /// Reads the next piece of a doubtful replica; behind the last one everything is synced.
+    fn flush_read_again(&mut self, mut job: Job, offset: u64) -> Option<Job> {
+        let length = self.replicas.get(&job.chunk)?.length;
+        if offset >= length {
+            job.verified = true;
+            return self.flush_sync(job);
+        }
+        job.phase = Phase::FlushReadingAgain { offset };
+        let path = names::data(job.volume, self.cluster, job.chunk);
+        let length = MAX_PAYLOAD.min((length - offset) as u32);
+        self.job_disk(&job, DiskRequest::Read { path, offset, length });
+        Some(job)
+    }
+
+    fn flush_write_again(&mut self, mut job: Job, offset: u64, result: DiskResult) -> Option<Job> {
+        let payload = match data_of(result) {
+            Ok(payload) => payload,
+            Err(error) => return self.flush_put_off(&job, &error.to_string()),
+        };
+        let expected = u64::from(MAX_PAYLOAD).min(self.replicas.get(&job.chunk)?.length - offset);
+        if first_bad_block(&payload, expected, &job.table).is_some() {
+            // It was taken for damaged, and is.
+            return self.end_flush(&job, false);
+        }
+        job.phase = Phase::FlushWritingAgain { offset: offset + expected };
+        let path = names::data(job.volume, self.cluster, job.chunk);
+        let data = alloc::vec![payload.bytes];
+        self.job_disk(&job, DiskRequest::Write { path, offset, data, create: false });
+        Some(job)
+    }
+
+    fn flush_sync(&mut self, mut job: Job) -> Option<Job> {
         job.phase = Phase::FlushSyncing;
         self.job_disk(&job, DiskRequest::Sync(names::data(job.volume, self.cluster, job.chunk)));
         Some(job)
@@ -218,6 +274,11 @@ impl Chunkserver {
                 if let Some(replica) = self.replicas.get_mut(&job.chunk) {
                     replica.kept = Kept::Durable;
                 }
+                if job.verified {
+                    reached!("flush.written_again");
+                    self.take_back(job.chunk);
+                    self.tell_changed(job.chunk);
+                }
                 self.end_flush(&job, false)
             }
             Err(error) => self.flush_put_off(&job, &error.to_string()),
@@ -234,7 +295,7 @@ impl Chunkserver {
     /// Always ends the job.
     fn end_flush(&mut self, job: &Job, again: bool) -> Option<Job> {
         let sealed = self.replicas.get(&job.chunk).is_some_and(|r| r.state == ReplicaState::Sealed);
-        // One that was found damaged for a passing error can only count again once it is durable.
+        // One that was found damaged can only count again once it is durable.
         let again = again.then_some(self.now + if sealed { AGAIN } else { AGAIN_IF_DAMAGED });
         self.volume_mut(job.volume).flusher.end(again);
         None

@@ -47,10 +47,28 @@ pub(super) enum Phase {
     Cleaning,
     /// A flush: the provisional sidecar is being read,
     FlushReading,
+    /// a doubtful chunk file read
+    FlushReadingAgain { offset: u64 },
+    /// and written again, up to here,
+    FlushWritingAgain { offset: u64 },
     /// the chunk file synced,
     FlushSyncing,
     /// the final sidecar put in its place.
     FlushFinishing,
+}
+
+impl Phase {
+    /// Whether this is a phase of a flush, not of an order.
+    pub(super) fn is_flush(self) -> bool {
+        matches!(
+            self,
+            Phase::FlushReading
+                | Phase::FlushReadingAgain { .. }
+                | Phase::FlushWritingAgain { .. }
+                | Phase::FlushSyncing
+                | Phase::FlushFinishing
+        )
+    }
 }
 
 /// One order under way.
@@ -68,6 +86,8 @@ pub(super) struct Job {
     pub(super) table: Vec<u32>,
     /// A seal that is made durable later.
     pub(super) lazy: bool,
+    /// A flush that has read and written every byte again.
+    pub(super) verified: bool,
 }
 
 /// What a job waited for.
@@ -132,6 +152,12 @@ impl Jobs {
             }
             _ => false,
         })
+    }
+
+    /// Whether the files of a chunk's replica are being replaced or moved away.
+    pub(super) fn is_moving(&self, chunk: ChunkId) -> bool {
+        let running = self.running.get(&chunk).and_then(|job| job.as_ref());
+        running.is_some_and(|job| matches!(job.order, ToServer::Copy { .. } | ToServer::Drop { .. }))
     }
 
     /// Whether the replica of a chunk is to be dropped: nobody may count on it any more.
@@ -206,6 +232,7 @@ impl Chunkserver {
             pull: None,
             table: Vec::new(),
             lazy: false,
+            verified: false,
         };
         self.jobs.running.insert(chunk, None);
         let job = start(self, job);

@@ -107,6 +107,8 @@ pub(super) struct Journal {
     marked: bool,
     /// A new file is being written: groups wait.
     pub(super) rewriting: bool,
+    /// A group has landed, and not everyone who waited for it has been told: what is in memory says less than it.
+    pub(super) waking: bool,
     /// Rewrite beyond this size.
     pub(super) rewrite_at: u64,
     pub(super) syncs: u64,
@@ -125,6 +127,7 @@ impl Journal {
             blocked: false,
             marked: true,
             rewriting: false,
+            waking: false,
             rewrite_at,
             syncs: 0,
         }
@@ -135,14 +138,19 @@ impl Journal {
         self.pending.push_back(Pending { record, waiter, sync });
     }
 
-    /// Whether no group is under way and none may start before the rewrite is done.
+    /// Whether a group, or a rewrite, may start.
     pub(super) fn is_idle(&self) -> bool {
-        self.flying.is_none() && !self.rewriting
+        self.flying.is_none() && !self.rewriting && !self.waking
+    }
+
+    /// Whether nothing is on its way.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.flying.is_none() && self.pending.is_empty()
     }
 
     /// Whether all that was ever logged is on stable storage.
     pub(super) fn is_durable(&self) -> bool {
-        self.flying.is_none() && self.pending.is_empty() && (self.durable_end == self.end || self.marked)
+        self.is_quiet() && (self.durable_end == self.end || self.marked)
     }
 
     pub(super) fn wants_rewrite(&self) -> bool {

@@ -7,13 +7,14 @@ use alloc::vec::Vec;
 use super::Chunkserver;
 use super::identity::Identity;
 use super::job::data_of;
-use super::journal::{self, Record};
+use super::journal::{self, Record, Replay};
 use super::names;
 use super::recovery::{Phase, Recovery};
 use super::script::Script;
+use super::tail::is_sealed;
 use crate::defect::Defect;
 use crate::disk::{DiskError, DiskOk, DiskPath, DiskRequest, DiskResult};
-use crate::id::VolumeId;
+use crate::id::{ChunkId, VolumeId};
 use crate::log::{FileHeader, HEADER_BYTES, LogKind, Scan, ScanEnd};
 use crate::machine::Level;
 use crate::payload::MAX_PAYLOAD;
@@ -39,6 +40,22 @@ impl Recovery {
                 self.replay.damaged.remove(chunk);
                 self.forgotten.push(*chunk);
             }
+        }
+    }
+
+    /// What was found damaged before anything of it was promised is not there any more, and its note must not be held against
+    /// what comes in its place.
+    fn forget_notes_of_nothing(&mut self) {
+        let (replicas, files) = (&self.replay.replicas, &self.files);
+        let is_there = |chunk: &ChunkId| {
+            replicas.contains_key(chunk) || files.get(chunk).is_some_and(|found| found.meta)
+        };
+        let notes = self.replay.damaged.keys().copied();
+        let gone: Vec<ChunkId> = notes.filter(|chunk| !is_there(chunk)).collect();
+        for chunk in gone {
+            reached!("recovery.note_of_nothing");
+            self.replay.damaged.remove(&chunk);
+            self.forgotten.push(chunk);
         }
     }
 
@@ -120,6 +137,7 @@ impl Chunkserver {
                 // the same file would promise nothing. A new file is written for good.
                 r.sound = r.journal.map(|number| (number, end.valid_end, end.next_index));
                 r.forget_dropped();
+                r.forget_notes_of_nothing();
                 if self.setup.defects.has(Defect::ReplayForgetsDamage) {
                     r.replay.damaged.clear();
                 }
@@ -145,16 +163,18 @@ impl Chunkserver {
             identity.volume
         );
         self.out.note(Level::Alarm, text);
-        for chunk in r.replay.replicas.keys() {
-            r.broken.insert(*chunk, "the journal is damaged".into());
+        let (replicas, mut damaged) = (r.replay.replicas.clone(), r.replay.damaged.clone());
+        for (chunk, replayed) in &replicas {
+            // For a sealed one the sidecar speaks; a note from before the seal would speak against it.
+            let sealed = r.files.get(chunk).is_some_and(|found| is_sealed(found, Some(replayed)));
+            if sealed && !self.setup.defects.has(Defect::SealedCondemned) {
+                reached!("recovery.sealed_since");
+            } else {
+                r.broken.insert(*chunk, "the journal is damaged".into());
+                damaged.insert(*chunk, replayed.grant.version);
+            }
         }
-        let mut records = Vec::new();
-        for (chunk, replayed) in &r.replay.replicas {
-            let (grant, position, writer) = (replayed.grant.clone(), replayed.position, replayed.writer);
-            let version = grant.version;
-            records.push(Record::Opened { grant, position, writer });
-            records.push(Record::Damaged { chunk: *chunk, version });
-        }
+        let records = Replay { replicas, damaged, ..Replay::default() }.records();
         // The identity first: the old journal's promises must never be read under the new journal's silence.
         r.script.append(identity.write(index));
         r.new_journal(index, identity.volume, 1, &records);

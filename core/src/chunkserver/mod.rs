@@ -33,7 +33,7 @@ mod script;
 mod scrub;
 mod seal;
 mod session;
-mod sidecar;
+pub mod sidecar;
 mod tables;
 mod tail;
 mod volume;
@@ -48,7 +48,9 @@ use alloc::vec::Vec;
 use crate::config::ChunkserverConfig;
 use crate::defect::Defects;
 use crate::disk::DiskPath;
-use crate::id::{Address, BootId, ChunkId, ChunkVersion, ClusterId, Peer, ProcessId, ServerId, VolumeId};
+use crate::id::{
+    Address, BootId, ChunkId, ChunkVersion, ClusterId, Durability, Peer, ProcessId, ServerId, VolumeId,
+};
 use crate::message::ReplicaState;
 use crate::rng::Rng;
 use crate::stats::Metrics;
@@ -161,6 +163,15 @@ pub struct ReplicaView {
     pub ready: u64,
     /// Bytes known to be committed; of a sealed replica all.
     pub committed: u64,
+    /// Bytes of which others may have been told that they are here; of a sealed replica all, of an unsealed one none while an
+    /// order about it is being carried out.
+    pub promised: u64,
+    /// The fence under which it voted.
+    pub fence: Option<ChunkVersion>,
+    /// Whether a power cut takes nothing of what is promised.
+    pub is_durable: bool,
+    /// Whether its files are being replaced or moved away.
+    pub is_moving: bool,
     /// CRC32 of a sealed replica.
     pub crc: u32,
     /// The volume that holds it.
@@ -221,6 +232,16 @@ impl Chunkserver {
         self.readiness().is_ok()
     }
 
+    /// Whether all its volumes are recovered or failed.
+    pub fn has_recovered(&self) -> bool {
+        self.started && self.recoveries.is_empty()
+    }
+
+    /// The cluster that its volumes belong to; 0 before that is known.
+    pub fn cluster(&self) -> ClusterId {
+        self.cluster
+    }
+
     /// Its id; 0 before the volumes' identities are read.
     pub fn server(&self) -> ServerId {
         self.server
@@ -244,6 +265,14 @@ impl Chunkserver {
     fn view(&self, chunk: ChunkId, r: &replica::Replica) -> ReplicaView {
         let stream = r.unsealed.as_ref().and_then(|u| u.stream.as_ref());
         let committed = if r.unsealed.is_none() { r.length } else { stream.map_or(0, |s| s.committed) };
+        let fence = r.unsealed.as_ref().filter(|u| u.fence_kept).and_then(|u| u.fence);
+        // While an order is being carried out, what it took in last may not be promised yet.
+        let settling = r.unsealed.is_some() && self.jobs.is_running(chunk);
+        let promised = match (stream, &r.unsealed) {
+            (Some(stream), Some(unsealed)) => stream.ends[usize::from(unsealed.position)],
+            _ if settling => 0,
+            _ => r.length,
+        };
         ReplicaView {
             chunk,
             version: r.version,
@@ -251,6 +280,13 @@ impl Chunkserver {
             staged: r.staged(),
             ready: r.length,
             committed,
+            promised,
+            fence,
+            is_durable: match &r.unsealed {
+                Some(unsealed) => unsealed.grant.durability == Durability::Sync,
+                None => r.kept != flush::Kept::Cached,
+            },
+            is_moving: self.jobs.is_moving(chunk),
             crc: r.crc,
             volume: self.volume(r.volume).identity.volume,
             volume_index: r.volume,
@@ -275,9 +311,9 @@ impl Chunkserver {
         self.damaged_journals
     }
 
-    /// Whether all that its journals were given is on stable storage.
+    /// Whether nothing is on its way into its journals: what had to be on stable storage is.
     pub fn is_journaled(&self) -> bool {
-        self.volumes.iter().all(|volume| volume.journal.is_durable())
+        self.volumes.iter().all(|volume| volume.journal.is_quiet())
     }
 
     /// Entries of its tables: what must be bounded by what there is.

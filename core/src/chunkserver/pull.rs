@@ -246,7 +246,8 @@ impl Chunkserver {
             pull.on_busy(read);
         } else if let Some(payload) = pull.on_reply(read, result) {
             let (path, offset, data) = (pull.path.clone(), payload.offset, alloc::vec![payload.bytes]);
-            let request = crate::disk::DiskRequest::Write { path, offset, data, create: true };
+            // The file is there; a new one would have a hole where the rest was.
+            let request = crate::disk::DiskRequest::Write { path, offset, data, create: false };
             self.out.disk(request, super::out::Then::Job { chunk, job: id });
         }
         self.on_job_event(chunk, id, Event::Pull);

@@ -471,10 +471,12 @@ impl Chunkserver {
         volume.journal = journal::Journal::new(r.journal.unwrap_or(1), end, next, journal_bytes);
         volume.dirs = core::mem::take(&mut r.dirs);
         volume.state = VolumeState::Ready;
-        for chunk in core::mem::take(&mut r.forgotten) {
+        let forgotten = core::mem::take(&mut r.forgotten);
+        self.install_recovered(index, r);
+        // Not before every replica is in its place: a group may have the journal rewritten from what is in memory.
+        for chunk in forgotten {
             self.forget_in_journal(index, chunk);
         }
-        self.install_recovered(index, r);
         self.start_scrubbing(index);
         self.check_recovered();
     }

@@ -145,7 +145,11 @@ impl Chunkserver {
                 (ReplicaState::Sealed, (Some(length), _)) if length != r.length => {
                     Some("its file has another length")
                 }
-                (ReplicaState::Sealed, (_, false)) => Some("its sidecar is gone"),
+                (ReplicaState::Sealed, (_, false))
+                    if !self.setup.defects.has(Defect::ReportIgnoresSidecar) =>
+                {
+                    Some("its sidecar is gone")
+                }
                 (ReplicaState::Open | ReplicaState::Fenced, (found, _)) if r.length > found.unwrap_or(0) => {
                     Some("its file is gone or shorter than what was promised")
                 }

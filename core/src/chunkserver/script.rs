@@ -2,12 +2,14 @@
 
 use alloc::collections::VecDeque;
 
-use crate::disk::{DiskError, DiskRequest, DiskResult};
+use crate::disk::{DiskError, DiskPath, DiskRequest, DiskResult};
 
 /// The steps still to do.
 #[derive(Clone, Debug, Default, Hash)]
 pub(super) struct Script {
     steps: VecDeque<(DiskRequest, bool)>,
+    /// What the running step is about.
+    running: Option<DiskPath>,
     /// Whether the running step may find nothing.
     tolerant: bool,
 }
@@ -32,12 +34,18 @@ impl Script {
     pub(super) fn next(&mut self) -> Option<DiskRequest> {
         let (request, tolerant) = self.steps.pop_front()?;
         self.tolerant = tolerant;
+        self.running = request.path().cloned();
         Some(request)
     }
 
     /// Whether a file is still to take its name.
     pub(super) fn will_rename(&self) -> bool {
         self.steps.iter().any(|(request, _)| matches!(request, DiskRequest::Rename { .. }))
+    }
+
+    /// Whether the running step is about this file.
+    pub(super) fn is_about(&self, path: &DiskPath) -> bool {
+        self.running.as_ref() == Some(path)
     }
 
     /// Judges the running step's result.

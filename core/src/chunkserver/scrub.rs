@@ -121,7 +121,8 @@ impl Chunkserver {
         let (generation, volume) = (replica.generation, replica.volume);
         let unsealed = replica.unsealed.is_some();
         // What is in memory says nothing about the sidecar on the disk.
-        let table = self.table_of(chunk).filter(|_| unsealed);
+        let known = unsealed || self.setup.defects.has(Defect::ScrubTrustsMemory);
+        let table = if known { self.table_of(chunk) } else { None };
         let known = table.is_some();
         self.checks.insert(chunk, Check { generation, volume, offset: 0, table, ordered });
         if known {
@@ -252,15 +253,22 @@ impl Chunkserver {
             return false;
         }
         if replica.kept == Kept::Cached {
-            // A sync of it may have failed: the page cache is no witness of the disk.
+            // A sync of it may have failed: the page cache is no witness of the disk. It is written again first.
             reached!("scrub.only_cached");
+            self.flush_later(chunk);
             return false;
         }
         reached!("scrub.found_sound");
+        self.take_back(chunk);
+        true
+    }
+
+    /// A replica that was taken for damaged counts again.
+    pub(super) fn take_back(&mut self, chunk: ChunkId) {
+        let Some(replica) = self.replicas.get_mut(&chunk) else { return };
         replica.state = ReplicaState::Sealed;
         let volume = replica.volume;
         self.flush_later(chunk);
         self.forget_in_journal(volume, chunk);
-        true
     }
 }

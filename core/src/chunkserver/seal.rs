@@ -18,7 +18,7 @@ use super::names;
 use super::replica::Replica;
 use super::sidecar::{Sidecar, whole_crc};
 use crate::defect::Defect;
-use crate::disk::{DiskPath, DiskRequest};
+use crate::disk::{DiskError, DiskPath, DiskRequest};
 use crate::id::{ChunkId, ChunkVersion, Durability};
 use crate::machine::Level;
 use crate::message::{FromServer, ReplicaReport, ReplicaState, SealedChunk, ToServer};
@@ -57,7 +57,7 @@ impl Chunkserver {
 
     pub(super) fn seal_event(&mut self, mut job: Job, event: Event) -> Option<Job> {
         let ToServer::Seal { sealed, .. } = job.order else { return None };
-        if matches!(job.phase, Phase::FlushReading | Phase::FlushSyncing | Phase::FlushFinishing) {
+        if job.phase.is_flush() {
             return self.flush_event(job, event);
         }
         let chunk = sealed.chunk;
@@ -88,6 +88,7 @@ impl Chunkserver {
                     reached!("seal.file_cut_short");
                     self.seal_failed(chunk, "its file is shorter than what was promised")
                 }
+                Err(DiskError::NotFound) => self.seal_file_gone(chunk),
                 Err(error) => self.seal_later(chunk, &error.to_string()),
             },
             (_, Event::Disk { result }) => self.seal_script(job, Some(result)),
@@ -107,6 +108,13 @@ impl Chunkserver {
             Ok(false) => Some(job),
             Ok(true) if job.phase == Phase::Syncing => self.seal_synced(job),
             Ok(true) => self.finish_seal(&job),
+            // Asked again it would fail again, and keep every report from looking.
+            Err(DiskError::NotFound)
+                if job.script.is_about(&self.data_path(&job))
+                    && !self.setup.defects.has(Defect::GoneFilePutOff) =>
+            {
+                self.seal_file_gone(job.chunk)
+            }
             Err(error) if job.phase == Phase::Syncing && !job.lazy && self.is_async(job.chunk) => {
                 reached!("seal.sync_failed");
                 self.seal_failed(job.chunk, &format!("its bytes can't be synced: {error}"))
@@ -129,6 +137,10 @@ impl Chunkserver {
         if let Some(unsealed) = replica.unsealed.as_mut() {
             unsealed.crcs.clone_from(&job.table);
         }
+    }
+
+    fn data_path(&self, job: &Job) -> DiskPath {
+        names::data(job.volume, self.cluster, job.chunk)
     }
 
     fn is_async(&self, chunk: ChunkId) -> bool {
@@ -206,7 +218,8 @@ impl Chunkserver {
 
     fn finish_seal(&mut self, job: &Job) -> Option<Job> {
         let ToServer::Seal { sealed, .. } = job.order else { return None };
-        let kept = if job.lazy { Kept::Cached } else { Kept::Durable };
+        let lazy = job.lazy && !self.setup.defects.has(Defect::LazySealNeverFlushed);
+        let kept = if lazy { Kept::Cached } else { Kept::Durable };
         self.become_sealed(job.volume, &sealed, job.table.clone(), kept);
         // The sidecar already overrules what the journal says about the unsealed replica.
         let forget = alloc::vec![Record::Forget { chunk: sealed.chunk }];
@@ -235,6 +248,12 @@ impl Chunkserver {
     fn seal_failed(&mut self, chunk: ChunkId, why: &str) -> Option<Job> {
         self.mark_damaged(chunk, why);
         None
+    }
+
+    /// Somebody removed the file under the running server.
+    fn seal_file_gone(&mut self, chunk: ChunkId) -> Option<Job> {
+        reached!("seal.file_gone");
+        self.seal_failed(chunk, "its file is gone")
     }
 
     /// The disk refused a step. What was promised is as good as before, so the replica stays fenced and the master asks

@@ -21,29 +21,35 @@ const LIMIT: usize = 256 * 1024;
 
 /// A sidecar's contents.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub(super) struct Sidecar {
-    pub(super) cluster: ClusterId,
-    pub(super) sealed: SealedChunk,
+pub struct Sidecar {
+    /// Whose chunk it is.
+    pub cluster: ClusterId,
+    /// What the chunk must be.
+    pub sealed: SealedChunk,
     /// CRC32 of each 64 KiB block, the last one of what there is.
-    pub(super) blocks: Vec<u32>,
+    pub blocks: Vec<u32>,
     /// Provisional: the boot under which chunk and sidecar were written and not yet synced.
     #[serde(skip)]
-    pub(super) unsynced: Option<BootId>,
+    pub unsynced: Option<BootId>,
 }
 
 /// Why bytes are not a sidecar.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
-pub(super) enum SidecarError {
+pub enum SidecarError {
+    /// They don't begin as one.
     #[error("not a sidecar (wrong magic)")]
     Magic,
+    /// A newer release wrote it.
     #[error("sidecar format version {0} is not known to this release")]
     Version(u32),
+    /// A checksum does not fit.
     #[error("sidecar is damaged")]
     Damaged,
 }
 
 impl Sidecar {
-    pub(super) fn encode(&self) -> Vec<u8> {
+    /// Its file.
+    pub fn encode(&self) -> Vec<u8> {
         let mut bytes = MAGIC.to_vec();
         let version = if self.unsynced.is_some() { PROVISIONAL } else { VERSION };
         bytes.extend_from_slice(&version.to_le_bytes());
@@ -54,7 +60,8 @@ impl Sidecar {
         bytes
     }
 
-    pub(super) fn decode(bytes: &[u8]) -> Result<Sidecar, SidecarError> {
+    /// Reads a sidecar's file.
+    pub fn decode(bytes: &[u8]) -> Result<Sidecar, SidecarError> {
         if bytes.len() < 16 {
             return Err(SidecarError::Damaged);
         }

@@ -33,7 +33,7 @@ pub(super) struct Tail {
 }
 
 /// Whether a chunk's sidecar makes it a sealed one in spite of what the journal says.
-fn is_sealed(found: &Found, replayed: Option<&Replayed>) -> bool {
+pub(super) fn is_sealed(found: &Found, replayed: Option<&Replayed>) -> bool {
     let version = found.sidecar.as_ref().map(|s| s.sealed.version);
     version.is_some_and(|v| replayed.is_none_or(|r| v > r.grant.version))
 }
@@ -136,21 +136,27 @@ impl Chunkserver {
         let mut orphans = Vec::new();
         for (chunk, found) in &r.files {
             let replayed = r.replay.replicas.get(chunk);
-            let length = match (is_sealed(found, replayed), &found.sidecar, replayed) {
+            let sealed = is_sealed(found, replayed);
+            // Of what is known to be damaged every byte may be wanted by somebody who looks into it.
+            let damaged = r.broken.contains_key(chunk) || r.replay.damaged.contains_key(chunk);
+            let length = match (sealed, &found.sidecar, replayed) {
                 (true, Some(sidecar), _) if replayed.is_some() || sidecar.unsynced.is_some() => {
                     sidecar.sealed.length
                 }
-                (false, _, Some(replayed)) if !r.broken.contains_key(chunk) => replayed.length,
+                (false, _, Some(replayed)) if !damaged => replayed.length,
                 (false, _, None) if !found.meta => {
                     orphans.push(*chunk);
                     continue;
                 }
                 _ => continue,
             };
+            let path = names::data(index, cluster, *chunk);
             if found.data.is_some_and(|data| data > length) {
                 reached!("recovery.cut_unpromised");
-                let path = names::data(index, cluster, *chunk);
                 r.script.step(DiskRequest::Truncate { path: path.clone(), length });
+                r.script.step(DiskRequest::Sync(path));
+            } else if sealed && replayed.is_some() && found.data.is_some() {
+                // The last process may have cut it in the page cache only; the journal, which excuses that, is to forget it.
                 r.script.step(DiskRequest::Sync(path));
             }
         }

@@ -229,7 +229,8 @@ impl Chunkserver {
         self.mark_damaged_unlogged(chunk);
         if self.volume(volume).is_ready() {
             let records = alloc::vec![super::journal::Record::Damaged { chunk, version }];
-            self.log(volume, records, super::journal::Waiter::Nobody, true);
+            let sync = !self.setup.defects.has(Defect::DamageNotSynced);
+            self.log(volume, records, super::journal::Waiter::Nobody, sync);
         }
     }
 

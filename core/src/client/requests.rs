@@ -86,6 +86,9 @@ impl Requests {
                 let rotate = matches!(error, MasterError::Unavailable(_));
                 self.pending.get_mut(&request)?.last_error = Some(error);
                 self.retry_later(cx, request, rotate);
+                if rotate && cx.defects.has(Defect::RetryRenumbered) {
+                    self.renumber(request);
+                }
                 None
             }
             result => {
@@ -160,6 +163,14 @@ impl Requests {
             self.rotate_from(asked);
         }
         self.arm(request, at);
+    }
+
+    fn renumber(&mut self, request: RequestId) {
+        let Some(pending) = self.pending.remove(&request) else { return };
+        self.timers.remove(&(pending.timer, request));
+        self.last.0 += 1;
+        self.timers.insert((pending.timer, self.last));
+        self.pending.insert(self.last, pending);
     }
 
     fn rotate_from(&mut self, failed: usize) {

@@ -250,6 +250,9 @@ impl Writer {
                 let text = format!("unexpected answer to the completion: {reply:?}");
                 self.answer_close(cx, Err(ClientError::Master(MasterError::Protocol(text))), false);
             }
+            Err(ClientError::Master(MasterError::UploadGone(_))) if cx.defects.has(Defect::GoneIsDone) => {
+                self.answer_close(cx, Ok(ClientResponse::Done), false);
+            }
             Err(error) => {
                 // After a timeout the file may be there already; a refusal means that it is not.
                 let refused = matches!(error, ClientError::Master(_));

@@ -117,9 +117,11 @@ impl Master {
                 .filter_map(|(_, r)| Some((r, self.servers.by_id(r.server)?)))
                 .collect();
             let crowd = |rack: &str| good.iter().filter(|(_, s)| s.rack == rack).count();
+            let fewest = self.defects.has(Defect::ExcessFromFewest);
+            let rank = |rack: &str| if fewest { good.len() - crowd(rack) } else { crowd(rack) };
             let victim = good
                 .iter()
-                .max_by_key(|(_, server)| (crowd(&server.rack), core::cmp::Reverse(server.free_bytes())));
+                .max_by_key(|(_, server)| (rank(&server.rack), core::cmp::Reverse(server.free_bytes())));
             if let Some((replica, _)) = victim {
                 reached!("collect.excess");
                 self.collect.queue(replica.server, &replica.report, DropReason::Excess);
@@ -177,9 +179,21 @@ impl Master {
                     .filter(|(_, r)| r.is_confirmed() && self.servers.vouches(r.server))
                     .map(|(_, r)| r.server)
                     .collect();
-                others.len() >= usize::from(goal) || self.defects.has(Defect::DropBeforeReplaced)
+                let enough =
+                    others.len() >= usize::from(goal) || self.defects.has(Defect::DropBeforeReplaced);
+                enough && (drop.reason == DropReason::Stale || !self.would_bare_a_rack(chunk, drop.server))
             }
         }
+    }
+
+    /// Whether a replica is alone in its rack while another rack has several. It was not when it was chosen, or not known to
+    /// be: the order may have been long on its way into the log.
+    fn would_bare_a_rack(&self, chunk: ChunkId, server: ServerId) -> bool {
+        let places = self.copy_places(chunk);
+        let others = |rack: &str| places.good.iter().filter(|(id, r)| *id != server && *r == rack).count();
+        let own = self.rack_of(server).map_or(0, others);
+        let bares = own == 0 && places.good.iter().any(|(id, rack)| *id != server && others(rack) > 1);
+        bares && !self.defects.has(Defect::ExcessFromFewest)
     }
 
     /// The orders are in the log: those that still hold are sent. What they name counts no more from here on.

@@ -13,7 +13,7 @@ use super::servers::Server;
 use crate::defect::Defect;
 use crate::error::MasterError;
 use crate::id::{Address, ClientId, Peer, RequestId, ServerId, UploadId};
-use crate::message::{Grant, Identity, MasterReply, Member};
+use crate::message::{Grant, Identity, MasterReply, Member, VolumeStatus};
 use crate::reached;
 use crate::time::Time;
 
@@ -133,7 +133,7 @@ impl Master {
             if defects.has(Defect::RacksIgnored) { String::new() } else { server.rack.clone() }
         };
         let candidate = |(id, server): (ServerId, &Server)| {
-            let fit: Vec<_> = server.volumes.iter().filter(|v| v.writable && v.free_bytes >= floor).collect();
+            let fit: Vec<_> = fitting(server, floor).collect();
             let volume = fit.get(placement::weighted(&fit, |v| (v.free_bytes >> 20) + 1, rng))?;
             Some(Candidate {
                 server: id,
@@ -147,6 +147,15 @@ impl Master {
         self.servers.usable().filter(|(id, _)| wanted(*id)).filter_map(candidate).collect()
     }
 
+    /// Volumes of a server that could take `bytes` more.
+    pub(super) fn fitting_volumes<'a>(
+        &self,
+        server: &'a Server,
+        bytes: u64,
+    ) -> impl Iterator<Item = &'a VolumeStatus> {
+        fitting(server, self.config.min_free_bytes.saturating_add(bytes))
+    }
+
     /// Puts in where each member can be dialled now; one that is not known since the master's start has no address.
     pub(super) fn fill_addresses(&self, grant: &mut Grant) {
         let known: BTreeMap<ServerId, Address> =
@@ -155,6 +164,10 @@ impl Master {
             |member: &Member| known.get(&member.server).cloned().unwrap_or_else(|| Address::new("unknown"));
         grant.addresses = grant.members.iter().map(address).collect();
     }
+}
+
+fn fitting(server: &Server, floor: u64) -> impl Iterator<Item = &VolumeStatus> {
+    server.volumes.iter().filter(move |v| v.writable && v.free_bytes >= floor)
 }
 
 enum Planned {

@@ -146,8 +146,11 @@ impl Locations {
         for chunk in chunks {
             if let Some(entry) = self.chunks.get_mut(&chunk) {
                 entry.replicas.retain(|r| r.server != server || has(r.report.volume));
+                let (keeps, trusts) =
+                    (self.defects.has(Defect::SeenKept), self.defects.has(Defect::HearsayConfirmed));
                 for replica in entry.replicas.iter_mut().filter(|r| r.server == server) {
-                    (replica.seen, replica.confirmed) = (0, false);
+                    replica.seen = if keeps { replica.seen } else { 0 };
+                    replica.confirmed &= trusts;
                 }
             }
             self.refresh(chunk, expected(chunk));

@@ -34,12 +34,13 @@ use self::command::{Change, Command};
 use self::locations::{Expected, Locations};
 use self::machine::{Phase, Proposal};
 use self::oplog::Oplog;
+pub use self::repair::CopyPlaces;
 use self::repair::Repair;
 use self::seal::SealTask;
 use self::servers::{Registration, Servers};
 use crate::config::MasterConfig;
 use crate::defect::Defects;
-use crate::id::{ChunkId, ClientId, ClusterId, Peer, RequestId, UploadId};
+use crate::id::{ChunkId, ChunkVersion, ClientId, ClusterId, Peer, RequestId, UploadId};
 use crate::rng::Rng;
 use crate::stats::Metrics;
 use crate::time::{Time, WallClock};
@@ -158,6 +159,11 @@ impl Master {
     /// Servers that have a replica of a sealed chunk as it was logged.
     pub fn good_replicas(&self, chunk: ChunkId) -> u8 {
         self.locations.good(chunk)
+    }
+
+    /// Chunks whose length is decided and on its way into the log.
+    pub fn decided_seals(&self) -> impl Iterator<Item = (ChunkId, ChunkVersion)> {
+        self.seals.iter().filter(|(_, task)| task.is_decided()).map(|(chunk, task)| (*chunk, task.version()))
     }
 
     /// Entries of its volatile tables: what must be bounded by what there is.

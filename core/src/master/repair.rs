@@ -12,11 +12,12 @@ use super::Master;
 use super::locations::{Locations, Quality};
 use super::machine::Fx;
 use super::placement;
+use super::servers::Server;
 use crate::config::ms;
 use crate::defect::Defect;
 use crate::id::{Address, ChunkId, ServerId, VolumeId};
 use crate::machine::Level;
-use crate::message::{ReplicaReport, ReplicaState, SealedChunk, ToServer};
+use crate::message::{SealedChunk, ToServer};
 use crate::reached;
 use crate::time::{Span, Time};
 
@@ -43,6 +44,17 @@ pub(super) struct Repair {
     cursor: (u8, ChunkId),
     pub(super) done: u64,
     pub(super) errors: u64,
+}
+
+/// Servers and their racks, for checkers.
+#[derive(Debug)]
+pub struct CopyPlaces<'a> {
+    /// Those with a good replica.
+    pub good: Vec<(ServerId, &'a str)>,
+    /// Those with a replica that counts, or with one on its way.
+    pub taken: Vec<(ServerId, &'a str)>,
+    /// Others that could take one.
+    pub free: Vec<(ServerId, &'a str)>,
 }
 
 impl Repair {
@@ -87,6 +99,11 @@ impl Repair {
         for target in targets {
             self.copies.remove(&(chunk, target));
         }
+    }
+
+    /// Servers that failed to make a copy of a chunk a short while ago.
+    fn failed_for(&self, chunk: ChunkId) -> impl Iterator<Item = ServerId> {
+        self.failed.range((chunk, ServerId(0))..=(chunk, ServerId(u64::MAX))).map(|((_, server), _)| *server)
     }
 
     fn streams(&self, server: ServerId) -> usize {
@@ -154,14 +171,8 @@ impl Master {
         self.rng.shuffle(&mut sources);
         sources.sort_by_key(|(quality, streams, ..)| (*quality, *streams));
         let Some(first) = sources.first().map(|s| s.2) else { return };
-        let busy: BTreeSet<ServerId> = self
-            .servers
-            .usable()
-            .map(|(id, _)| id)
-            .filter(|id| self.repair.streams(*id) >= per_server)
-            .collect();
-        let avoid: Vec<ServerId> =
-            self.repair.failed.keys().filter(|(c, _)| *c == chunk).map(|(_, server)| *server).collect();
+        let busy = self.busy_servers();
+        let avoid: Vec<ServerId> = self.repair.failed_for(chunk).collect();
         let free = |id: ServerId| !holders.contains(&id) && !targets.contains(&id) && !busy.contains(&id);
         let candidates = self.candidates(sealed.length, &avoid, free);
         let racks: Vec<String> = holders
@@ -170,7 +181,8 @@ impl Master {
             .filter_map(|id| self.servers.by_id(*id))
             .map(|server| server.rack.clone())
             .collect();
-        let racks: Vec<&str> = racks.iter().map(String::as_str).collect();
+        let ignored = self.defects.has(Defect::CopyIgnoresRacks);
+        let racks: Vec<&str> = racks.iter().filter(|_| !ignored).map(String::as_str).collect();
         let chosen = placement::choose(&candidates, wanted, &racks, &mut self.rng);
         let addresses: Vec<Address> = sources.into_iter().map(|s| s.3).collect();
         for target in chosen {
@@ -190,6 +202,39 @@ impl Master {
         }
     }
 
+    /// Servers with as many copies under way as they may have.
+    fn busy_servers(&self) -> BTreeSet<ServerId> {
+        let per_server = self.config.repair_streams_per_server as usize;
+        let ids = self.servers.usable().map(|(id, _)| id);
+        ids.filter(|id| self.repair.streams(*id) >= per_server).collect()
+    }
+
+    /// Where a sealed chunk is or is on its way to, and who else could take a copy of it now, each with its rack.
+    pub fn copy_places(&self, chunk: ChunkId) -> CopyPlaces<'_> {
+        let expected = self.expected(chunk);
+        let bytes = expected.map_or(0, |(sealed, _)| sealed.length);
+        let replicas = self.locations.replicas(chunk, expected);
+        let holders = replicas.iter().filter(|(quality, _)| *quality != Quality::Bad).map(|(_, r)| r.server);
+        let taken: BTreeSet<ServerId> = holders.chain(self.repair.targets(chunk)).collect();
+        let passed_over: BTreeSet<ServerId> =
+            self.busy_servers().into_iter().chain(self.repair.failed_for(chunk)).collect();
+        let rack = |id: &ServerId| Some((*id, self.servers.by_id(*id)?.rack.as_str()));
+        let could = |(id, server): &(ServerId, &Server)| {
+            let here = taken.contains(id) || passed_over.contains(id);
+            !here && self.fitting_volumes(server, bytes).next().is_some()
+        };
+        let free =
+            self.servers.usable().filter(could).map(|(id, server)| (id, server.rack.as_str())).collect();
+        let good = replicas.iter().filter(|(quality, _)| *quality == Quality::Good);
+        let good = good.filter_map(|(_, r)| rack(&r.server)).collect();
+        CopyPlaces { good, taken: taken.iter().filter_map(rack).collect(), free }
+    }
+
+    /// The rack of a server that is registered.
+    pub fn rack_of(&self, server: ServerId) -> Option<&str> {
+        self.servers.by_id(server).map(|server| server.rack.as_str())
+    }
+
     pub(super) fn on_copy_done(
         &mut self,
         now: Time,
@@ -205,21 +250,11 @@ impl Master {
             self.repair.fail(now, chunk, server, self.retry_pause());
             return;
         }
-        let Some(copy) = self.repair.copies.remove(&(chunk, server)) else { return };
-        self.repair.done += 1;
-        let expected = self.expected(chunk);
-        let known = self.locations.replicas(chunk, expected);
-        if !known.iter().any(|(quality, r)| *quality == Quality::Good && r.server == server) {
-            let report = ReplicaReport {
-                chunk,
-                volume: copy.volume,
-                version: target.version,
-                length: target.length,
-                crc: target.crc,
-                state: ReplicaState::Sealed,
-            };
-            self.locations.set(server, report, expected);
+        if self.repair.copies.remove(&(chunk, server)).is_none() {
+            return;
         }
+        self.repair.done += 1;
+        // It counts by what the server says it is, and where: one that was there already may be on another volume.
         if self.grace_is_over(now) {
             self.step_repairs(now, fx);
         }
@@ -241,6 +276,7 @@ mod tests {
     use super::*;
     use crate::defect::Defects;
     use crate::id::ChunkVersion;
+    use crate::message::{ReplicaReport, ReplicaState};
 
     #[test]
     fn every_endangered_chunk_has_its_turn() {

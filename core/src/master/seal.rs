@@ -54,6 +54,14 @@ pub(super) struct SealTask {
 }
 
 impl SealTask {
+    pub(super) fn is_decided(&self) -> bool {
+        self.proposed.is_some()
+    }
+
+    pub(super) fn version(&self) -> ChunkVersion {
+        self.version
+    }
+
     /// Whatever a server was asked, it is asked again.
     fn forget_asked(&mut self, server: ServerId) {
         let members = &self.grant.members;

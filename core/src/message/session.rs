@@ -62,7 +62,7 @@ pub enum FromServer {
         /// What this replica has.
         vote: Vote,
     },
-    /// Answer to [`ToServer::Copy`].
+    /// Answer to [`ToServer::Copy`]. What the copy became was told before, as [`FromServer::ReplicaChanged`].
     CopyDone {
         /// The chunk as asked for.
         target: SealedChunk,

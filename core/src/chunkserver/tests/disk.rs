@@ -99,7 +99,10 @@ impl MemoryDisk {
                     self.files.insert(self.next, File::default());
                 }
                 let file = self.file(path)?;
-                file.lost.retain(|(from, to)| *from < *offset as usize || end < *to);
+                // What is written is dirty again.
+                let start = *offset as usize;
+                let left = |(from, to): &(usize, usize)| [(*from, start.min(*to)), (end.max(*from), *to)];
+                file.lost = file.lost.iter().flat_map(left).filter(|(from, to)| from < to).collect();
                 file.now.resize(file.now.len().max(end), 0);
                 file.now[*offset as usize..end].copy_from_slice(&bytes);
             }

@@ -3,6 +3,7 @@
 mod disk;
 mod faults;
 mod flushing;
+mod journal;
 mod settling;
 mod upkeep;
 mod world;

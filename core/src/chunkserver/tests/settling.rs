@@ -1,6 +1,7 @@
 //! Fencing, voting, completing, sealing.
 
 use super::world::*;
+use crate::disk::DiskError;
 use crate::error::ChunkError;
 use crate::id::*;
 use crate::message::*;
@@ -160,6 +161,50 @@ fn a_crash_at_every_step_of_a_seal_leaves_the_old_or_the_new() {
             world.seal(&[1], 5, &bytes[..90_000]);
             assert_eq!(world.read(1, 5, V2, 0, 90_000).unwrap().bytes, bytes[..90_000], "{stuck}");
             assert!(world.nodes[1].alarms.is_empty(), "{stuck}: {:?}", world.nodes[1].alarms);
+        }
+    }
+}
+
+#[test]
+fn a_cut_that_only_the_page_cache_has_is_synced_before_the_journal_forgets_it() {
+    let bytes = pattern(100_000);
+    let mut world = World::new();
+    world.write(5, &bytes);
+    world.nodes[1].late = &["Truncate"];
+    world.seal(&[1], 5, &bytes[..90_000]);
+    world.restart(1, false);
+    world.restart(1, true);
+    assert_eq!(world.state(1, 5), Some(ReplicaState::Sealed));
+    assert_eq!(world.read(1, 5, V2, 0, 90_000).unwrap().bytes, bytes[..90_000]);
+    assert!(world.nodes[1].alarms.is_empty(), "{:?}", world.nodes[1].alarms);
+}
+
+#[test]
+fn a_damaged_journal_condemns_no_sealed_replica_whatever_happens_next() {
+    let bytes = pattern(100_000);
+    for late in ["Truncate", "journal-"] {
+        let mut world = World::new();
+        world.write(5, &bytes);
+        world.write(6, b"unsealed");
+        // What rots is what the journal says of these.
+        (7..10).for_each(|chunk| drop(world.write(chunk, b"unsealed")));
+        world.nodes[1].late = if late == "Truncate" { &["Truncate"] } else { &["journal-"] };
+        world.seal(&[1], 5, &bytes[..90_000]);
+        let journal = world.nodes[1].disk.find("journal-").remove(0);
+        let at = world.nodes[1].disk.contents(&journal).len() / 2;
+        world.nodes[1].disk.flip(&journal, at);
+        // What the first start after that forgets may not be durable when the power fails.
+        world.nodes[1].disk.failing =
+            Some(("Write { path: DiskPath { volume: 0, name: \"journal-", DiskError::NoSpace));
+        world.restart(1, false);
+        assert_eq!(world.state(1, 5), Some(ReplicaState::Sealed), "{late}");
+        assert_eq!(world.state(1, 6), Some(ReplicaState::Damaged), "{late}");
+        world.nodes[1].disk.failing = None;
+        for _ in 0..2 {
+            world.restart(1, true);
+            assert_eq!(world.state(1, 5), Some(ReplicaState::Sealed), "{late}");
+            assert_eq!(world.state(1, 6), Some(ReplicaState::Damaged), "{late}");
+            assert_eq!(world.read(1, 5, V2, 0, 90_000).unwrap().bytes, bytes[..90_000], "{late}");
         }
     }
 }

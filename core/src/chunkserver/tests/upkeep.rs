@@ -10,11 +10,6 @@ use crate::message::*;
 const JOURNAL_WRITE: &str = "Write { path: DiskPath { volume: 0, name: \"journal-";
 const JOURNAL_SYNC: &str = "Sync(DiskPath { volume: 0, name: \"journal-";
 
-fn copy(world: &World, node: usize, sealed: SealedChunk, sources: &[&str]) -> ToServer {
-    let sources = sources.iter().map(|s| Address::new(s)).collect();
-    ToServer::Copy { sealed, sources, volume: world.nodes[node].volumes[0] }
-}
-
 fn copy_outcome(world: &World, node: usize) -> Option<Option<alloc::string::String>> {
     world.to_master.iter().rev().find_map(|(from, m)| match m {
         FromServer::CopyDone { error, .. } if *from == node => Some(error.clone()),
@@ -66,6 +61,25 @@ fn a_copy_goes_on_at_another_source() {
     world.run();
     assert_eq!(copy_outcome(&world, 0), Some(None));
     assert_eq!(world.read(0, 5, V2, 0, 300_000).unwrap().bytes, bytes);
+}
+
+#[test]
+fn a_copy_that_is_here_already_is_told_with_its_place() {
+    let mut world = World::new();
+    let bytes = pattern(10_000);
+    world.write(5, &bytes);
+    let sealed = world.seal(&[0, 1], 5, &bytes);
+    let before = world.to_master.len();
+    let order = copy(&world, 0, sealed, &["cs1"]);
+    world.order(0, order);
+    world.run();
+    let told: alloc::vec::Vec<_> =
+        world.to_master[before..].iter().filter(|(from, _)| *from == 0).map(|(_, told)| told).collect();
+    let volume = world.nodes[0].volumes[0];
+    let [FromServer::ReplicaChanged(report), FromServer::CopyDone { error: None, .. }] = told[..] else {
+        panic!("{told:?}")
+    };
+    assert_eq!((report.volume, report.state, report.crc), (volume, ReplicaState::Sealed, sealed.crc));
 }
 
 #[test]
@@ -356,33 +370,6 @@ fn the_quarantine_is_purged_as_fast_as_it_is_filled() {
     assert_eq!(world.nodes[0].disk.find("quarantine/").len(), 120);
     world.pass(4_000);
     assert_eq!(world.nodes[0].disk.find("quarantine/").len(), 0);
-}
-
-#[test]
-fn the_journal_is_rewritten_and_keeps_every_promise() {
-    let config = ChunkserverConfig { journal_bytes: 2_000, ..ChunkserverConfig::default() };
-    let mut world = World::with(config);
-    let mut grants = alloc::vec::Vec::new();
-    for chunk in 1..=20 {
-        grants.push(world.write(chunk, &pattern(chunk as usize * 1_000)));
-        if chunk % 3 == 0 {
-            world.seal(&[0, 1, 2], chunk, &pattern(chunk as usize * 1_000));
-        }
-    }
-    let journals = world.nodes[0].disk.find("journal-");
-    assert_eq!(journals.len(), 1);
-    assert!(&*journals[0].name > "journal-00000000000000000001.log");
-    world.restart(0, true);
-    for grant in &grants {
-        let length = grant.chunk.0 * 1_000;
-        let expected = if grant.chunk.0 % 3 == 0 {
-            Vote::Superseded { version: V2 }
-        } else {
-            Vote::Prefix { length, crc: crc32fast::hash(&pattern(length as usize)) }
-        };
-        assert_eq!(world.fence(0, grant), expected);
-    }
-    assert!(world.nodes[0].alarms.is_empty());
 }
 
 #[test]

@@ -9,6 +9,7 @@ use super::disk::MemoryDisk;
 use crate::chunkserver::{Chunkserver, ChunkserverCall, ChunkserverCallReply, ChunkserverSetup, ReplicaView};
 use crate::config::ChunkserverConfig;
 use crate::defect::Defects;
+use crate::disk::DiskError;
 use crate::id::*;
 use crate::machine::{Effect, Effects, Input, Level, Machine};
 use crate::message::*;
@@ -227,6 +228,10 @@ impl World {
         self.queue.push_back((node, Input::Message { from, message: message.into() }));
     }
 
+    pub(super) fn has_late_answers(&self, node: usize) -> bool {
+        !self.nodes[node].answers.is_empty()
+    }
+
     /// The first of what was to be answered late is answered now.
     pub(super) fn answer_late(&mut self, node: usize) {
         let answer = self.nodes[node].answers.pop_front().expect("an operation was to be answered late");
@@ -411,4 +416,15 @@ pub(super) fn sealed(chunk: u64, bytes: &[u8]) -> SealedChunk {
 /// Bytes that differ from place to place.
 pub(super) fn pattern(length: usize) -> Vec<u8> {
     (0..length).map(|i| (i * 31 % 251) as u8).collect()
+}
+
+/// An order to copy a chunk to a server.
+pub(super) fn copy(world: &World, node: usize, sealed: SealedChunk, sources: &[&str]) -> ToServer {
+    let sources = sources.iter().map(|s| Address::new(s)).collect();
+    ToServer::Copy { sealed, sources, volume: world.nodes[node].volumes[0] }
+}
+
+/// A disk error that passes.
+pub(super) fn io() -> DiskError {
+    DiskError::Io("for a while".into())
 }

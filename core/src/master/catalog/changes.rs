@@ -181,7 +181,9 @@ impl Catalog {
             if source.directory().is_some() {
                 return Err(MasterError::NotADirectory(to.text().into()));
             }
-            self.namespace.require_unsticky(identity, existing, to.text())?;
+            if !self.defects.has(Defect::ReplaceIgnoresSticky) {
+                self.namespace.require_unsticky(identity, existing, to.text())?;
+            }
             replaced = Some(Discard { node: existing, path: to.text().into(), by: identity, undelete_ms });
         }
         Ok(Plan::Rename(Rename { node, to: place, replaced }))

@@ -48,6 +48,11 @@ impl Dedup {
         }
     }
 
+    /// The newest request of a client whose outcome was forgotten.
+    pub(in crate::master) fn floor(&self, client: ClientId) -> Option<RequestId> {
+        self.clients.get(&client).map(|window| window.floor)
+    }
+
     /// Remembers an outcome. `index` counts commands: the order of use.
     pub(in crate::master) fn remember(
         &mut self,

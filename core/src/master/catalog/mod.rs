@@ -106,7 +106,8 @@ impl Catalog {
     /// The outcome of a request that was applied already. A request too old to be remembered is `Unavailable`: its
     /// fate is not known. A grant comes without addresses.
     pub fn recall(&self, client: ClientId, request: RequestId) -> Option<Result<MasterReply, MasterError>> {
-        let forgets = self.defects.has(Defect::DedupFloorForgotten);
+        let forgets = self.defects.has(Defect::DedupFloorForgotten)
+            || self.defects.has(Defect::DedupFloorOffByOne) && self.dedup.floor(client) == Some(request);
         let outcome = self.dedup.recall(client, request);
         outcome.filter(|outcome| !forgets || !matches!(outcome, Err(MasterError::Unavailable(_))))
     }

@@ -156,6 +156,7 @@ fn a_dead_servers_chunks_are_copied_and_its_return_makes_an_excess() {
     let copies = rig.orders(4);
     let wanted = |o: &ToServer| matches!(o, ToServer::Copy { sealed: s, sources, .. } if *s == sealed && sources.len() == 2);
     assert!(copies.len() == 1 && wanted(&copies[0]), "{copies:?}");
+    rig.sealed_on(4, sealed);
     rig.message(conn(4), FromServer::CopyDone { target: sealed, error: None });
     assert_eq!(rig.master.good_replicas(sealed.chunk), 3);
     rig.register(3, 3);
@@ -172,6 +173,25 @@ fn a_dead_servers_chunks_are_copied_and_its_return_makes_an_excess() {
         .sum();
     assert_eq!(drops, 1);
     assert_eq!(rig.master.good_replicas(sealed.chunk), 3);
+}
+
+#[test]
+fn a_finished_copy_counts_by_what_its_server_says_of_it() {
+    let (mut rig, sealed) = file_on_three(4);
+    rig.pass(19_000, &[1, 2, 4]);
+    let ordered_to = rig.orders(4).into_iter().find_map(|order| match order {
+        ToServer::Copy { volume, .. } => Some(volume),
+        _ => None,
+    });
+    // It was there already, and on another volume.
+    let elsewhere = VolumeId(41);
+    assert!(ordered_to.is_some_and(|volume| volume != elsewhere));
+    let report = ReplicaReport { volume: elsewhere, ..replica(4, sealed, ReplicaState::Sealed) };
+    rig.message(conn(4), FromServer::ReplicaChanged(report));
+    rig.message(conn(4), FromServer::CopyDone { target: sealed, error: None });
+    assert_eq!(rig.master.good_replicas(sealed.chunk), 3);
+    rig.message(conn(4), FromServer::ReplicaChanged(ReplicaReport { state: ReplicaState::Gone, ..report }));
+    assert_eq!(rig.master.good_replicas(sealed.chunk), 2, "there was one only");
 }
 
 #[test]
@@ -199,8 +219,8 @@ fn a_damaged_replica_is_repaired_at_once_and_dropped_afterwards() {
     let copied_to = if to_four.iter().any(|o| matches!(o, ToServer::Copy { .. })) { 4 } else { 2 };
     assert!(to_two.iter().chain(&to_four).any(|o| matches!(o, ToServer::Copy { .. })));
     assert!(!to_two.iter().any(|o| matches!(o, ToServer::Drop { .. })), "not before its replacement");
-    rig.message(conn(copied_to), FromServer::CopyDone { target: sealed, error: None });
     rig.sealed_on(copied_to, sealed);
+    rig.message(conn(copied_to), FromServer::CopyDone { target: sealed, error: None });
     rig.pass(2_000, &[1, 2, 3, 4]);
     assert_eq!(rig.master.good_replicas(sealed.chunk), 3);
     let dropped = rig.orders(2).iter().any(|o| matches!(o, ToServer::Drop { reason: DropReason::Stale, .. }));
