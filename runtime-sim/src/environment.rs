@@ -145,6 +145,7 @@ where
             drop(guard);
             panic!("{text}");
         }
+        let process = state.nodes[usize::from(self.node)].process;
         let own = &state.nodes[usize::from(self.node)].name;
         let other = self.origin.node.map(|ix| &state.nodes[usize::from(ix)].name);
         if state.trace.is_on() {
@@ -158,10 +159,12 @@ where
                 recorder.input(now, self.node, self.origin.cause, what, line);
             }
         }
-        if let (true, Input::Message { message, .. }, Some(from)) = (state.watches_messages, input, other) {
+        if let (true, Input::Message { from: peer, message }, Some(from)) =
+            (state.watches_messages, input, other)
+        {
             let (own, from) = (own.clone(), from.clone());
             drop(guard);
-            self.world.show_message(now, &from, &own, message);
+            self.world.show_message(now, &from, (&own, process, peer), message);
         }
     }
 

@@ -9,13 +9,16 @@ use cairn_core::disk::{DiskRequest, DiskResult};
 use cairn_core::id::{Address, BootId, CallId, OpId, Peer, ProcessId};
 use cairn_core::message::Message;
 use cairn_core::rng::Rng;
-use cairn_core::time::{Span, Time, WallClock};
+use cairn_core::time::{Span, Time, UnixMs, WallClock};
 
 use crate::clock::Clock;
 use crate::disk::Volume;
 use crate::event::LinkId;
 use crate::record::HappeningId;
 use crate::world::{World, volume_of};
+
+/// The wall clock at the start of every run.
+const WALL_START: u64 = 1_790_000_000_000;
 
 /// A node's number, in order of starting.
 pub(crate) type NodeIx = u16;
@@ -170,6 +173,14 @@ impl Node {
     /// Whether there is a process.
     pub(crate) fn runs(&self) -> bool {
         matches!(self.state, NodeState::Up | NodeState::Paused)
+    }
+
+    /// What its present process could be told about itself if it began now.
+    pub(crate) fn birth(&self, now: Time) -> Birth {
+        let wall_now = WALL_START + now.0 / 1_000_000;
+        let at_zero = UnixMs(wall_now.saturating_sub(self.clock.read(now).0 / 1_000_000));
+        let (boot, process, address) = (self.boot, self.process, Address(self.name.clone()));
+        Birth { seed: 0, boot, process, wall: WallClock { at_zero }, address }
     }
 
     /// Puts an item into the mailbox.

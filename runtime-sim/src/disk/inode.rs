@@ -1,6 +1,7 @@
 //! One file's bytes: cached, durable, and what lies between.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use cairn_core::rng::Rng;
@@ -26,11 +27,11 @@ enum What {
     Cut { length: u64 },
 }
 
-/// A file's content.
-#[derive(Debug, Default)]
+/// A file's content. Clones share their bytes until one of them is written.
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Inode {
-    pub(crate) cached: Vec<u8>,
-    pub(crate) durable: Vec<u8>,
+    pub(crate) cached: Arc<Vec<u8>>,
+    pub(crate) durable: Arc<Vec<u8>>,
     unsynced: VecDeque<Change>,
     /// Flipped bytes: the byte that should be there.
     pristine: BTreeMap<u64, u8>,
@@ -41,14 +42,14 @@ impl Inode {
     /// Writes into the cache.
     pub(crate) fn write(&mut self, order: u64, offset: u64, data: Vec<Bytes>) {
         let end = offset + data.iter().map(|piece| piece.len() as u64).sum::<u64>();
-        put(&mut self.cached, offset, &data);
+        put(Arc::make_mut(&mut self.cached), offset, &data);
         self.forgive(offset, end);
         self.unsynced.push_back(Change { order, what: What::Write { offset, data }, forgotten: false });
     }
 
     /// Cuts or extends in the cache.
     pub(crate) fn cut(&mut self, order: u64, length: u64) {
-        self.cached.resize(length as usize, 0);
+        Arc::make_mut(&mut self.cached).resize(length as usize, 0);
         self.forgive(length, u64::MAX);
         self.unsynced.push_back(Change { order, what: What::Cut { length }, forgotten: false });
     }
@@ -58,7 +59,7 @@ impl Inode {
         while self.unsynced.front().is_some_and(|change| change.order <= mark) {
             let change = self.unsynced.pop_front().expect("there is a front");
             if !change.forgotten {
-                apply(&mut self.durable, &change.what);
+                apply(Arc::make_mut(&mut self.durable), &change.what);
             }
         }
     }
@@ -83,15 +84,15 @@ impl Inode {
                 continue;
             }
             match (rng.below(3), &change.what) {
-                (0, what) => apply(&mut self.durable, what),
+                (0, what) => apply(Arc::make_mut(&mut self.durable), what),
                 (1, What::Write { offset, data }) => {
                     counts.writes_torn += 1;
-                    tear(&mut self.durable, *offset, data, rng);
+                    tear(Arc::make_mut(&mut self.durable), *offset, data, rng);
                 }
                 _ => counts.writes_lost += 1,
             }
         }
-        self.cached.clone_from(&self.durable);
+        self.cached = self.durable.clone();
         let length = self.durable.len() as u64;
         let durable = &self.durable;
         self.pristine.retain(|at, byte| *at < length && durable[*at as usize] != *byte);
@@ -101,7 +102,12 @@ impl Inode {
     /// Makes everything durable as it is: an outside hand did it.
     pub(crate) fn settle(&mut self) {
         self.unsynced.clear();
-        self.durable.clone_from(&self.cached);
+        self.durable = self.cached.clone();
+    }
+
+    /// Whether a power cut may take something.
+    pub(crate) fn is_unsynced(&self) -> bool {
+        !self.unsynced.is_empty()
     }
 
     /// Whether a read of this range fails.
@@ -131,8 +137,8 @@ impl Inode {
         }
         let was = self.cached[at as usize];
         self.pristine.entry(at).or_insert(was);
-        self.cached[at as usize] ^= 1 << (bit % 8);
-        self.durable[at as usize] ^= 1 << (bit % 8);
+        Arc::make_mut(&mut self.cached)[at as usize] ^= 1 << (bit % 8);
+        Arc::make_mut(&mut self.durable)[at as usize] ^= 1 << (bit % 8);
         if self.pristine[&at] == self.cached[at as usize] {
             self.pristine.remove(&at);
         }
@@ -150,8 +156,7 @@ impl Inode {
         for (at, byte) in (offset..).zip(bytes) {
             let was = self.cached[at as usize];
             let right = *self.pristine.entry(at).or_insert(was);
-            self.cached[at as usize] = *byte;
-            self.durable[at as usize] = *byte;
+            self.put_byte(at, *byte);
             if right == *byte {
                 self.pristine.remove(&at);
             }
@@ -161,9 +166,13 @@ impl Inode {
     /// Gives harmed bytes their right values back.
     pub(crate) fn mend(&mut self) {
         for (at, right) in std::mem::take(&mut self.pristine) {
-            self.cached[at as usize] = right;
-            self.durable[at as usize] = right;
+            self.put_byte(at, right);
         }
+    }
+
+    fn put_byte(&mut self, at: u64, byte: u8) {
+        Arc::make_mut(&mut self.cached)[at as usize] = byte;
+        Arc::make_mut(&mut self.durable)[at as usize] = byte;
     }
 
     /// Makes a sector unreadable; false beyond the end.

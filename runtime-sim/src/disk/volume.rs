@@ -1,5 +1,8 @@
 //! One volume: names, cached and durable, and the operations of `cairn_core::disk`.
 
+mod fork;
+mod outside;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -50,6 +53,14 @@ enum NameWhat {
 }
 
 impl NameWhat {
+    /// The name that it makes, or takes away.
+    fn name(&self) -> &Arc<str> {
+        match self {
+            NameWhat::Make { name, .. } | NameWhat::Remove { name, .. } => name,
+            NameWhat::Rename { to, .. } => to,
+        }
+    }
+
     fn touches(&self, directory: &str) -> bool {
         match self {
             NameWhat::Make { name, .. } | NameWhat::Remove { name, .. } => is_in(name, directory),
@@ -393,127 +404,6 @@ impl Volume {
         let length = (sectors * SECTOR + first).min(whole.len() as u64) as usize;
         // A full disk is as good a reason for nothing to be there as any.
         let _ = self.write(&path.name, offset, vec![Bytes::from(whole).slice(..length)], create);
-    }
-}
-
-/// For checkers and outside hands.
-impl Volume {
-    /// Paths and lengths, as processes see them.
-    pub(crate) fn list_all(&self) -> Vec<(String, u64)> {
-        self.files().map(|(name, file)| (name.to_string(), inside(file).cached.len() as u64)).collect()
-    }
-
-    /// Looks at a file's bytes as processes see them.
-    pub(crate) fn with_cached<R>(&self, name: &str, look: impl FnOnce(&[u8]) -> R) -> Option<R> {
-        self.file(name).ok().map(|file| look(&inside(file).cached))
-    }
-
-    /// The file of that name after any power cut.
-    fn surely(&self, name: &str) -> Option<MutexGuard<'_, Inode>> {
-        let mut above = parent(name);
-        while !above.is_empty() {
-            if !matches!(self.durable.get(above), Some(Node::Directory)) {
-                return None;
-            }
-            above = parent(above);
-        }
-        match self.durable.get(name) {
-            Some(Node::File(file)) => Some(inside(file)),
-            _ => None,
-        }
-    }
-
-    /// Length of what no power cut can take, of a file whose name none can take.
-    pub(crate) fn durable_length(&self, name: &str) -> Option<u64> {
-        self.surely(name).map(|file| file.durable.len() as u64)
-    }
-
-    /// Bytes that no power cut can take, of a file whose name none can take.
-    pub(crate) fn durable(&self, name: &str, offset: u64, length: usize) -> Option<Vec<u8>> {
-        let file = self.surely(name)?;
-        let bytes = &file.durable;
-        let start = (offset as usize).min(bytes.len());
-        Some(bytes[start..start.saturating_add(length).min(bytes.len())].to_vec())
-    }
-
-    /// Puts a file there, durable at once.
-    pub(crate) fn put_by_hand(&mut self, name: &str, bytes: &[u8]) {
-        let mut inode = Inode::default();
-        inode.cached.extend_from_slice(bytes);
-        inode.settle();
-        let file = Arc::new(Mutex::new(inode));
-        let mut above = parent(name);
-        while !above.is_empty() {
-            self.names.insert(Arc::from(above), Node::Directory);
-            self.durable.insert(Arc::from(above), Node::Directory);
-            above = parent(above);
-        }
-        self.names.insert(Arc::from(name), Node::File(file.clone()));
-        self.durable.insert(Arc::from(name), Node::File(file));
-        self.used = self.recount();
-    }
-
-    /// Removes a file, durably at once.
-    pub(crate) fn remove_by_hand(&mut self, name: &str) -> bool {
-        let found = self.file(name).is_ok();
-        if found {
-            self.names.remove(name);
-            self.durable.remove(name);
-            self.used = self.recount();
-        }
-        found
-    }
-
-    /// Cuts or extends a file, durably at once.
-    pub(crate) fn cut_by_hand(&mut self, name: &str, length: u64) -> bool {
-        let Ok(file) = self.file(name) else { return false };
-        let mut file = inside(file);
-        file.cut(self.completed, length);
-        file.settle();
-        drop(file);
-        self.used = self.recount();
-        true
-    }
-
-    /// Inverts a bit at rest.
-    pub(crate) fn flip(&mut self, name: &str, bit: u64) -> bool {
-        self.file(name).is_ok_and(|file| inside(file).flip(bit))
-    }
-
-    /// A sector was written to another file's, or to another place of its own; false if one of them is not at rest.
-    pub(crate) fn misdirect(&mut self, meant: (&str, u64), struck: (&str, u64)) -> bool {
-        let (Ok(from), Ok(to)) = (self.file(meant.0), self.file(struck.0)) else { return false };
-        let Some(bytes) = inside(from).sector_at_rest(meant.1) else { return false };
-        let same = meant == struck || bytes.iter().all(|byte| *byte == 0);
-        if same || inside(to).sector_at_rest(struck.1).is_none() {
-            return false;
-        }
-        inside(to).harm_sector(struck.1, &bytes);
-        inside(from).harm_sector(meant.1, &[0; SECTOR as usize]);
-        true
-    }
-
-    /// Gives all flipped bytes their right values back.
-    pub(crate) fn mend(&mut self) {
-        for (_, file) in self.files() {
-            inside(file).mend();
-        }
-    }
-
-    /// Makes the sector of a byte unreadable.
-    pub(crate) fn spoil(&mut self, name: &str, offset: u64) -> bool {
-        self.file(name).is_ok_and(|file| inside(file).spoil(offset))
-    }
-
-    /// Files with flips or unreadable sectors: name, offset, whether flipped.
-    pub(crate) fn harm(&self) -> Vec<(String, u64, bool)> {
-        let mut all = Vec::new();
-        for (name, file) in self.files() {
-            let file = inside(file);
-            all.extend(file.flipped().map(|at| (name.to_string(), at, true)));
-            all.extend(file.unreadable().map(|at| (name.to_string(), at, false)));
-        }
-        all
     }
 }
 

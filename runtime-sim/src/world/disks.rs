@@ -287,20 +287,19 @@ impl World {
 
     /// Flips and bad sectors that still stand: not overwritten, not removed.
     pub fn damage_standing(&self) -> Vec<Damage> {
-        let now = self.now();
-        let state = self.lock();
+        self.nodes().iter().flat_map(|node| self.damage_standing_at(node)).collect()
+    }
+
+    /// Those of one node.
+    pub fn damage_standing_at(&self, name: &str) -> Vec<Damage> {
+        let at = self.now();
+        let mut state = self.lock();
         let mut all = Vec::new();
-        for node in &state.nodes {
-            for (volume, disk) in node.volumes.iter().enumerate() {
-                all.extend(disk.harm().into_iter().map(|(path, offset, flipped)| Damage {
-                    at: now,
-                    node: node.name.to_string(),
-                    volume: volume as u16,
-                    path,
-                    offset,
-                    kind: if flipped { DamageKind::BitFlip } else { DamageKind::BadSector },
-                }));
-            }
+        for (volume, disk) in (0..).zip(&state.node(name).volumes) {
+            all.extend(disk.harm().into_iter().map(|(path, offset, flipped)| {
+                let kind = if flipped { DamageKind::BitFlip } else { DamageKind::BadSector };
+                Damage { at, node: name.to_owned(), volume, path, offset, kind }
+            }));
         }
         all
     }

@@ -14,18 +14,16 @@ use cairn_core::machine::Machine;
 use cairn_core::master::{Master, MasterSetup};
 use cairn_core::message::Identity;
 use cairn_core::rng::Rng;
-use cairn_core::time::{Span, Time, UnixMs, WallClock};
+use cairn_core::time::{Span, Time};
 
+use super::comeback::interrupt;
 use super::{State, World};
 use crate::client::ClientHandle;
 use crate::clock::Clock;
-use crate::disk::{Hands, Volume};
+use crate::disk::Volume;
 use crate::environment::SimEnvironment;
 use crate::held::Held;
 use crate::node::{Birth, Node, NodeIx, NodeState, Spawn};
-
-/// The wall clock at the start of every run.
-const WALL_START: u64 = 1_790_000_000_000;
 
 impl World {
     /// Starts a master with a blank data directory.
@@ -159,16 +157,7 @@ impl World {
             let node = &mut state.nodes[usize::from(ix)];
             node.state = NodeState::Up;
             node.dark = false;
-            let wall_now = WALL_START + now.0 / 1_000_000;
-            let birth = Birth {
-                seed: node.rng.u64(),
-                boot: node.boot,
-                process: ProcessId(node.rng.u64()),
-                wall: WallClock {
-                    at_zero: UnixMs(wall_now.saturating_sub(node.clock.read(now).0 / 1_000_000)),
-                },
-                address: Address(node.name.clone()),
-            };
+            let birth = Birth { seed: node.rng.u64(), process: ProcessId(node.rng.u64()), ..node.birth(now) };
             node.process = birth.process;
             let (spawn, life) = (node.spawn.take().expect("kept between starts"), node.life);
             let name = node.name.clone();
@@ -376,21 +365,8 @@ impl State {
         let node = &mut self.nodes[usize::from(ix)];
         node.state = state;
         node.forget_process();
-        let mut under_way: Vec<_> = std::mem::take(&mut node.under_way).into_values().collect();
-        node.disk_rng.shuffle(&mut under_way);
-        for operation in under_way {
-            let volume = &mut node.volumes[usize::from(super::volume_of(&operation.request))];
-            let (rng, counts) = (&mut node.disk_rng, &mut self.faults);
-            let mut hands = Hands { rng, counts, sync_lost: false, failed: None };
-            match hands.rng.below(3) {
-                0 => {}
-                1 => {
-                    // Nobody is there to be told how it ended.
-                    let _ = volume.execute(operation.request, operation.mark, &mut hands);
-                }
-                _ => volume.write_in_part(operation.request, hands.rng),
-            }
-        }
+        let under_way = std::mem::take(&mut node.under_way).into_values().map(|op| (op.request, op.mark));
+        interrupt(&mut node.volumes, under_way.collect(), &mut node.disk_rng, &mut self.faults);
     }
 
     fn lose_power(&mut self, now: Time, ix: NodeIx) {

@@ -1,5 +1,6 @@
 //! The world: a cheap handle for stories, checkers and the simulator's own tasks.
 
+mod comeback;
 mod disks;
 mod lifecycle;
 mod links;
@@ -29,6 +30,8 @@ use crate::options::{Options, TraceMode};
 use crate::outcome::FaultCounts;
 use crate::trace::Trace;
 use watch::Observers;
+
+pub use comeback::{Comeback, Crash};
 
 /// A simulated world. Clones are handles to the same one.
 ///

@@ -19,12 +19,14 @@ type MachineWatch = Box<dyn FnMut(Time, &str, &dyn Any) + Send>;
 type SendWatch = Box<dyn FnMut(Time, &str, ProcessId, &Peer, &Message) + Send>;
 type DiskWatch = Box<dyn FnMut(Time, &str, &DiskRequest) + Send>;
 type MessageWatch = Box<dyn FnMut(Time, &str, &str, &Message) + Send>;
+type ArrivalWatch = Box<dyn FnMut(&str, ProcessId, &Peer, &Message) + Send>;
 
 /// All observers. They may use the world, except for [`World::inspect`] of the machine they are shown.
 #[derive(Default)]
 pub(super) struct Observers {
     machines: Vec<(TypeId, MachineWatch)>,
     messages: Vec<MessageWatch>,
+    arrivals: Vec<ArrivalWatch>,
     sends: Vec<SendWatch>,
     disks: Vec<DiskWatch>,
 }
@@ -55,6 +57,15 @@ impl World {
     pub fn observe_messages(&self, watch: impl FnMut(Time, &str, &str, &Message) + Send + 'static) {
         let mut observers = self.inner.observers.lock().unwrap_or_else(PoisonError::into_inner);
         observers.messages.push(Box::new(watch));
+        drop(observers);
+        self.lock().watches_messages = true;
+    }
+
+    /// Shows each message when its receiver is about to handle it, as the receiver sees it: receiver, its process, and the
+    /// connection that it came by.
+    pub fn observe_arrivals(&self, watch: impl FnMut(&str, ProcessId, &Peer, &Message) + Send + 'static) {
+        let mut observers = self.inner.observers.lock().unwrap_or_else(PoisonError::into_inner);
+        observers.arrivals.push(Box::new(watch));
         drop(observers);
         self.lock().watches_messages = true;
     }
@@ -93,10 +104,19 @@ impl World {
         }
     }
 
-    pub(crate) fn show_message(&self, now: Time, from: &str, to: &str, message: &Message) {
+    pub(crate) fn show_message(
+        &self,
+        now: Time,
+        from: &str,
+        (to, process, peer): (&str, ProcessId, &Peer),
+        message: &Message,
+    ) {
         let mut observers = self.inner.observers.lock().unwrap_or_else(PoisonError::into_inner);
         for watch in &mut observers.messages {
             watch(now, from, to, message);
+        }
+        for watch in &mut observers.arrivals {
+            watch(to, process, peer, message);
         }
     }
 

@@ -1,6 +1,7 @@
 //! The simulator's own promises, checked with toy machines.
 #![allow(missing_docs, unreachable_pub)]
 
+mod comeback;
 mod disk;
 mod hostile;
 mod network;
