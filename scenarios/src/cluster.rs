@@ -4,14 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use cairn_core::chunkserver::Chunkserver;
+use cairn_core::chunkserver::{Chunkserver, ChunkserverSetup};
 use cairn_core::defect::Defects;
-use cairn_core::id::{ChunkId, ChunkUuid, ClusterId};
+use cairn_core::id::{Address, ChunkId, ChunkUuid, ClusterId};
 use cairn_core::log::{FileHeader, HEADER_BYTES, Scan, ScanEnd};
 use cairn_core::master::Master;
 use cairn_core::message::{Grant, Identity, MasterReply, Message};
 use cairn_core::time::{Span, Time};
-use runtime_sim::{ClientHandle, DiskFaults, Link, Options, World};
+use runtime_sim::{Birth, ClientHandle, DiskFaults, Link, Options, World};
 
 use crate::checker::health;
 use crate::nemesis::Target;
@@ -158,6 +158,21 @@ impl Cluster {
         lock(&self.memory).joined.push(rack.to_owned());
         let config = self.shape.chunkserver.clone();
         self.world.start_chunkserver(&server_name(i), rack, 1, config, &[MASTER], self.defects);
+    }
+
+    /// A chunkserver's process, as it would be if it began now.
+    pub(crate) fn process(&self, name: &str, birth: &Birth) -> Chunkserver {
+        Chunkserver::new(ChunkserverSetup {
+            config: self.shape.chunkserver.clone(),
+            seed: birth.seed,
+            boot: birth.boot,
+            process: birth.process,
+            address: birth.address.clone(),
+            rack: String::new(),
+            masters: vec![Address::new(MASTER)],
+            volumes: self.volumes(name),
+            defects: self.defects,
+        })
     }
 
     /// Starts a client that no fault strikes, for somebody who is not root.

@@ -11,9 +11,9 @@ use serde::Serialize;
 
 use crate::checker::progress::{self, Progress};
 use crate::checker::{
-    ack_durability, alarms, bounds, claims, commits, convergence, drops, halts, identical, journals,
-    known_damage, linearizability, log_agreement, marked_log, namespace, one_primary, permissions, placement,
-    primaries, quarantine, sessions, trash, versions, votes,
+    ack_durability, alarms, beliefs, bounds, claims, comeback, commits, convergence, drops, halts, identical,
+    journals, known_damage, linearizability, log_agreement, marked_log, namespace, once, one_primary,
+    permissions, placement, primaries, quarantine, removed, seal_basis, sessions, trash, versions, votes,
 };
 use crate::cluster::{self, Cluster, MASTER};
 use crate::nemesis;
@@ -126,17 +126,21 @@ async fn story(
     violations.listen(move |violation| told.broken(&violation.checker, &violation.text));
     ack_durability::watch(&cluster, &violations);
     alarms::watch(&cluster, &violations);
+    beliefs::watch(&cluster, &violations);
     claims::watch(&cluster, &violations);
     commits::watch(&cluster, &violations);
     drops::watch(&cluster, &violations);
     halts::watch(&cluster, &violations);
     journals::watch(&cluster, &violations);
-    known_damage::watch(&cluster, &violations);
+    let known_damage = known_damage::watch(&cluster, &violations);
+    comeback::watch(&cluster, known_damage, &violations);
     log_agreement::watch(&cluster, defects, &violations);
     one_primary::watch(&cluster, &violations);
     placement::watch(&cluster, &violations);
     primaries::watch(&cluster, &violations);
     quarantine::watch(&cluster, &violations);
+    removed::watch(&cluster, &violations);
+    seal_basis::watch(&cluster, &violations);
     sessions::watch(&cluster, &violations);
     versions::watch(&cluster, &violations);
     votes::watch(&cluster, &violations);
@@ -196,6 +200,7 @@ async fn story(
     identical::check(&cluster, &violations);
     log_agreement::check(&cluster, defects, &violations);
     marked_log::check(&cluster, &violations).await;
+    once::check(&cluster, &violations);
     let mut judgement = linearizability::check(&cluster, &shared_names, &recorder, &violations).await;
     if !violations.any() {
         // What was promised must also be there after everybody went down at once.
@@ -206,7 +211,7 @@ async fn story(
         everybody_down(&cluster, plan.shape.is_relaxed()).await;
         settle(&cluster, &mut models, &violations).await;
         if let Some(guarded) = guarded {
-            permissions::check(&stranger, &guarded, &violations).await;
+            permissions::check(&cluster.clients[0], &stranger, &guarded, &violations).await;
         }
         if let Some(trashed) = trashed {
             trash::check(&cluster, &trashed, &violations).await;

@@ -53,8 +53,8 @@ pub struct Summary {
     pub failing: Vec<Failing>,
     /// Inputs that machines handled.
     pub inputs: u64,
-    /// The fewest of one run.
-    pub inputs_min: u64,
+    /// The seeds with the fewest inputs, and how many they have.
+    pub smallest: Vec<(u64, u64)>,
     /// Median over the runs of inputs for each second of processor time.
     pub inputs_per_cpu_second: u64,
     /// Users' operations that succeeded.
@@ -77,6 +77,8 @@ pub struct Summary {
     pub slowest: Vec<(u64, u64)>,
     /// The most memory that the process ever held, in MiB.
     pub peak_memory_mib: u64,
+    /// Memory that the process held after each tenth of the runs, in MiB: a sweep that remembered its runs would grow.
+    pub memory_mib: Vec<u64>,
     /// What was injected, by kind.
     pub faults: BTreeMap<String, u64>,
     /// Rare branches, and how often each was reached in this process.
@@ -108,7 +110,7 @@ pub fn sweep_traced(what: Sweep, trace: TraceMode, progress: impl Fn(&Report) + 
     let started = Instant::now();
     let next = AtomicU64::new(0);
     let stop = AtomicBool::new(false);
-    let sum = Mutex::new(Sum::default());
+    let sum = Mutex::new(Sum { seeds: what.seeds, ..Sum::default() });
     std::thread::scope(|scope| {
         for _ in 0..what.jobs.max(1) {
             scope.spawn(|| {
@@ -145,19 +147,24 @@ pub fn commit() -> String {
     }
 }
 
-/// Slowest seeds kept.
-const SLOWEST: usize = 5;
+/// Slowest and smallest seeds kept.
+const EXTREMES: usize = 5;
 
-/// The most memory that this process ever held; 0 where the kernel does not tell.
-fn peak_memory_kib() -> u64 {
+/// How often memory is looked at in one sweep.
+const LOOKS: u64 = 10;
+
+/// A figure of this process's memory in MiB (`VmHWM`: the most ever held, `VmRSS`: held now); 0 where the kernel does not tell.
+fn memory_mib(figure: &str) -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    line.and_then(|rest| rest.split_whitespace().next()?.parse().ok()).unwrap_or(0)
+    let line = status.lines().find_map(|line| line.strip_prefix(figure)?.strip_prefix(':'));
+    line.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0) / 1024
 }
 
 #[derive(Default)]
 struct Sum {
     summary: Summary,
+    /// How many runs there will be.
+    seeds: u64,
     simulated_ms: u64,
     cpu: Duration,
     faults: FaultCounts,
@@ -168,9 +175,13 @@ impl Sum {
     fn add(&mut self, report: Report, profile: Profile) {
         let summary = &mut self.summary;
         let figures = report.figures;
-        summary.inputs_min =
-            if summary.runs == 0 { figures.inputs } else { summary.inputs_min.min(figures.inputs) };
+        summary.smallest.push((report.seed, figures.inputs));
+        summary.smallest.sort_by_key(|(seed, inputs)| (*inputs, *seed));
+        summary.smallest.truncate(EXTREMES);
         summary.runs += 1;
+        if summary.runs * LOOKS / self.seeds > (summary.runs - 1) * LOOKS / self.seeds {
+            summary.memory_mib.push(memory_mib("VmRSS"));
+        }
         summary.inputs += figures.inputs;
         summary.done += figures.done + figures.refused;
         summary.failed += figures.failed;
@@ -182,7 +193,7 @@ impl Sum {
         self.cpu += report.cpu;
         summary.slowest.push((report.seed, report.cpu.as_millis() as u64));
         summary.slowest.sort_by_key(|(seed, ms)| (std::cmp::Reverse(*ms), *seed));
-        summary.slowest.truncate(SLOWEST);
+        summary.slowest.truncate(EXTREMES);
         self.speeds.push((figures.inputs as f64 / report.cpu.as_secs_f64().max(1e-6)) as u64);
         if !report.violations.is_empty() {
             summary.failing.push(Failing {
@@ -206,7 +217,7 @@ impl Sum {
         self.summary.simulated_seconds = self.simulated_ms / 1000;
         self.summary.cpu_ms = self.cpu.as_millis() as u64;
         self.summary.cluster_hours_per_cpu_hour = self.simulated_ms / self.summary.cpu_ms.max(1);
-        self.summary.peak_memory_mib = peak_memory_kib() / 1024;
+        self.summary.peak_memory_mib = memory_mib("VmHWM");
         self.summary.wall_ms = wall.as_millis() as u64;
         self.summary.commit = commit();
         self.summary

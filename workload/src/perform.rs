@@ -113,7 +113,7 @@ pub async fn master<C: Caller>(client: &C, request: MasterRequest) -> Result<Mas
     }
 }
 
-fn unexpected(what: &str, answer: &impl std::fmt::Debug) -> ClientError {
+pub(crate) fn unexpected(what: &str, answer: &impl std::fmt::Debug) -> ClientError {
     ClientError::WriteRefused(format!("{what} was answered {answer:?}"))
 }
 

@@ -83,12 +83,19 @@ fn check(cluster: &Cluster, grant: &Grant, end: u64) -> Result<(), String> {
     }
     let name = ChunkUuid::new(grant.cluster, grant.chunk).to_string();
     let now = cluster.world.now();
-    let wiped = cluster
+    // A file that was removed while it was written is noticed by the next write to it.
+    let lost = |d: &Damage| match d.kind {
+        DamageKind::Wipe => true,
+        DamageKind::HandEdit => d.path.contains(&name),
+        _ => false,
+    };
+    let lost: Vec<String> = cluster
         .world
         .damage_injected()
         .into_iter()
-        .filter(|d| d.kind == DamageKind::Wipe && now.since(d.at) < LOST_LATELY)
-        .map(|d| d.node);
+        .filter(|d| lost(d) && now.since(d.at) < LOST_LATELY)
+        .map(|d| d.node)
+        .collect();
     let mut damaged: BTreeSet<String> = cluster
         .world
         .damage_standing()
@@ -96,7 +103,7 @@ fn check(cluster: &Cluster, grant: &Grant, end: u64) -> Result<(), String> {
         .filter(|d| d.path.contains(&name))
         .map(|d| d.node)
         .collect();
-    damaged.extend(wiped);
+    damaged.extend(lost);
     // What was promised of an unsealed chunk is in the journal.
     let rotten = |d: &Damage| is_journal(&d.path) && now.since(d.at) < LOST_LATELY;
     damaged.extend(cluster.world.damage_injected().into_iter().filter(rotten).map(|d| d.node));

@@ -20,6 +20,7 @@ pub fn watch(cluster: &Cluster, violations: &Violations) {
     let mut found: BTreeMap<String, u64> = BTreeMap::new();
     let mut known: BTreeMap<String, BTreeSet<ChunkId>> = BTreeMap::new();
     let mut journals: BTreeMap<String, u64> = BTreeMap::new();
+    let mut failed: BTreeMap<String, usize> = BTreeMap::new();
     world.observe_chunkserver(move |_, node, machine| {
         let damaged = machine.damaged_journals();
         let known_before = journals.get(node).copied().unwrap_or(0);
@@ -38,6 +39,11 @@ pub fn watch(cluster: &Cluster, violations: &Violations) {
         let damaged: BTreeSet<ChunkId> =
             machine.replicas().filter(|r| r.state == ReplicaState::Damaged).map(|r| r.chunk).collect();
         let before = known.insert(node.to_owned(), damaged.clone()).unwrap_or_default();
+        let out_of_use = machine.failed_volumes().count();
+        if failed.insert(node.to_owned(), out_of_use).unwrap_or_default() < out_of_use {
+            // What was on that volume is not among the replicas any more.
+            return;
+        }
         let (caused, causeless): (Vec<ChunkId>, Vec<ChunkId>) = damaged
             .difference(&before)
             .copied()

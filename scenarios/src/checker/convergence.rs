@@ -29,7 +29,13 @@ pub async fn check(cluster: &Cluster, violations: &Violations) {
         }
         world.sleep(LOOK_EVERY).await;
     }
-    if let Err((checker, text)) = last {
+    if let Err((checker, mut text)) = last {
+        if checker == health::NAME
+            && let Some(client) = cluster.clients.first()
+            && let Ok(findings) = madsim::time::timeout(ANSWER_WITHIN, health::findings(client)).await
+        {
+            text = format!("{text}: {findings}");
+        }
         violations.add(checker, format!("{} s after healing: {text}", WITHIN.as_ms() / 1000));
     }
 }

@@ -31,9 +31,22 @@ struct Found {
     kept: BTreeSet<Place>,
 }
 
+/// What each server found that its journal has for good.
+#[derive(Clone, Default)]
+pub struct KnownDamage(Arc<Mutex<BTreeMap<String, Found>>>);
+
+impl KnownDamage {
+    /// What another process of a server would take for good though this one knows better.
+    pub(super) fn forgotten(&self, cluster: &Cluster, node: &str, other: &Chunkserver) -> Option<String> {
+        let memory = lock(&self.0);
+        forgotten(&memory.get(node)?.kept, other).filter(|_| !is_excused(cluster, node))
+    }
+}
+
 /// Compares what a server knows when it comes back with what it knew.
-pub fn watch(cluster: &Cluster, violations: &Violations) {
-    let memory: Arc<Mutex<BTreeMap<String, Found>>> = Arc::default();
+pub fn watch(cluster: &Cluster, violations: &Violations) -> KnownDamage {
+    let known = KnownDamage::default();
+    let memory = known.0.clone();
     let changed = memory.clone();
     // A replica whose files change is another one.
     cluster.world.observe_disks(move |_, node, request| {
@@ -68,6 +81,7 @@ pub fn watch(cluster: &Cluster, violations: &Violations) {
             found.learn(machine);
         }
     });
+    known
 }
 
 impl Found {

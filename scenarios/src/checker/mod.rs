@@ -2,8 +2,10 @@
 
 pub mod ack_durability;
 pub mod alarms;
+pub mod beliefs;
 pub mod bounds;
 pub mod claims;
+pub mod comeback;
 pub mod commits;
 pub mod convergence;
 pub mod drops;
@@ -15,12 +17,16 @@ pub mod leaks;
 pub mod linearizability;
 pub mod log_agreement;
 pub mod marked_log;
+pub mod once;
 pub mod one_primary;
 pub mod placement;
 pub mod primaries;
 pub mod progress;
 pub mod quarantine;
+mod registered;
+pub mod removed;
 pub mod replication;
+pub mod seal_basis;
 pub mod sessions;
 pub mod trash;
 pub mod truth;

@@ -47,6 +47,8 @@ struct Memory {
     members: BTreeMap<(ChunkId, String), Member>,
     /// Chunks whose replicas may be cut or dropped by now.
     settled: BTreeSet<ChunkId>,
+    /// Votes in answer to the present input, and whom they are given as.
+    given: BTreeMap<String, Vec<(ChunkId, Incarnation)>>,
     /// When the process before the current one began, and the current one.
     starts: BTreeMap<String, (BTreeSet<ProcessId>, Time, Time)>,
 }
@@ -71,15 +73,27 @@ pub fn watch(cluster: &Cluster, violations: &Violations) {
     let memory = Arc::new(Mutex::new(Memory::default()));
     let (seen, remembered, told) = (cluster.clone(), memory.clone(), violations.clone());
     world.observe_sends(move |_, from, _, _, message| {
-        let Message::FromServer(FromServer::Vote { chunk, vote: Vote::Prefix { length, .. }, .. }) = message
-        else {
-            return;
-        };
+        let Message::FromServer(FromServer::Vote { chunk, incarnation, vote, .. }) = message else { return };
+        let memory = &mut *lock(&remembered);
+        if *vote != Vote::OtherIncarnation {
+            memory.given.entry(from.to_owned()).or_default().push((*chunk, *incarnation));
+        }
+        let Vote::Prefix { length, .. } = vote else { return };
         // What happens to the disk while the vote is on its way is another story.
-        let memory = lock(&remembered);
         let Some((grant, Durability::Sync)) = memory.durability.get(chunk) else { return };
         if !memory.settled.contains(chunk) && !on_disk(&seen, from, grant, *length) {
             told.add(NAME, format!("{from} votes {length} bytes of {chunk}, which its disk has not"));
+        }
+    });
+    let (seen, remembered, told) = (cluster.clone(), memory.clone(), violations.clone());
+    world.observe_chunkserver(move |_, name, server| {
+        let memory = &mut *lock(&remembered);
+        let Some(given) = memory.given.remove(name) else { return };
+        for (chunk, incarnation) in given {
+            let durability = memory.durability.get(&chunk).map_or(Durability::Sync, |known| known.1);
+            if !(0..seen.volumes(name)).any(|v| incarnation.stands(durability, server.incarnation(v))) {
+                told.add(NAME, format!("{name} votes on {chunk} as {incarnation:?}, which it is not"));
+            }
         }
     });
     world.observe_messages(move |now, from, _, message| {

@@ -34,11 +34,17 @@ pub(super) fn strike(fault: &Fault, cluster: &Cluster) -> Undo {
             Undo::Nothing
         }
         Fault::Remove { .. } => {
-            let mut sealed = cluster.chunk_files(&node);
-            sealed.retain(|(volume, path, ..)| world.read_file(&node, *volume, &sidecar(path)).is_some());
+            let is_sealed =
+                |volume: u16, path: &str| world.with_file(&node, volume, &sidecar(path), |_| ()).is_some();
+            let files = cluster.chunk_files(&node).into_iter();
+            let (sealed, open): (Vec<_>, Vec<_>) =
+                files.partition(|(volume, path, ..)| is_sealed(*volume, path));
             // Reports compare range by range: what comes last is the end of one.
             let last = sealed.iter().max_by_key(|(.., chunk)| *chunk).filter(|_| rng.chance(1, 2));
-            if let Some((volume, path, ..)) = last.or_else(|| rng.pick(&sealed)) {
+            let youngest = open.iter().max_by_key(|(.., chunk)| *chunk).filter(|_| rng.chance(1, 2));
+            if let Some((volume, path, ..)) = youngest {
+                world.remove_file(&node, *volume, path);
+            } else if let Some((volume, path, ..)) = last.or_else(|| rng.pick(&sealed)) {
                 let path = if rng.chance(1, 3) { sidecar(path) } else { path.clone() };
                 world.remove_file(&node, *volume, &path);
             }

@@ -43,6 +43,7 @@ pub(super) enum Kind {
     Misdirect,
     Remove,
     BlankMember,
+    LostVote,
     FailedFence,
     PassingReads,
     MasterDisk,
@@ -63,7 +64,7 @@ pub(super) enum Kind {
 
 impl Kind {
     /// What a storm of everything is made of. A rotten log is not in it: the master is rightly gone until it is mended.
-    pub(super) const EACH: [Kind; 49] = [
+    pub(super) const EACH: [Kind; 50] = [
         Kind::Kill,
         Kind::KillClient,
         Kind::CrashPoint,
@@ -98,6 +99,7 @@ impl Kind {
         Kind::Misdirect,
         Kind::Remove,
         Kind::BlankMember,
+        Kind::LostVote,
         Kind::FailedFence,
         Kind::PassingReads,
         Kind::MasterDisk,
@@ -135,6 +137,7 @@ impl Draw<'_> {
             Kind::LateOpen => self.late_open(),
             Kind::Replay => self.replay(),
             Kind::BlankMember => self.blank_member(),
+            Kind::LostVote => self.lost_vote(),
             Kind::FailedFence => self.failed_fence(),
             Kind::PassingReads => self.passing_reads(),
             Kind::MasterPower => self.master_power(),
@@ -166,12 +169,16 @@ impl Draw<'_> {
     }
 
     fn single(&mut self, kind: Kind) -> Option<Strike> {
-        let cued = self.cued(kind);
+        let cued = if kind == Kind::Remove { self.removed_unsealed() } else { self.cued(kind) };
         let (cue, fault) = match cued {
             Some((cue, fault)) => (Some(cue), fault),
             None => (None, self.fault(kind)?),
         };
-        let for_ms = self.duration();
+        let mut for_ms = self.duration();
+        if matches!(cue, Some(Moment { what: Cue::Committed, .. })) && matches!(fault, Fault::Pause { .. }) {
+            // Its upload is given up meanwhile.
+            for_ms += self.shape.master.upload_expiry_ms;
+        }
         Some(Strike { at_ms: self.at_ms, cue, for_ms, fault })
     }
 
@@ -189,6 +196,7 @@ impl Draw<'_> {
             Kind::SlowDisk => Fault::SlowDisk { target, factor: 2 + self.rng.below(200) as u32 },
             Kind::StuckSync => Fault::StuckSync { target, names: false },
             Kind::Pause => Fault::Pause { target },
+            Kind::Reset => Fault::Reset { target: self.client(), other: target },
             _ => return None,
         };
         if !self.rng.chance(1, 3) {
@@ -197,11 +205,24 @@ impl Draw<'_> {
         let cues: &[Cue] = match kind {
             // Disks that lag do so while bytes come in: the others go on without them.
             Kind::SlowDisk | Kind::StuckSync => &[Cue::Open, Cue::Data],
-            // What is read may be replaced meanwhile.
-            Kind::Pause => &[Cue::Read],
+            // What is read may be replaced meanwhile; what is written may be given up.
+            Kind::Pause => &[Cue::Read, Cue::Committed],
+            // The change is made, its answer is lost.
+            Kind::Reset => &[Cue::Change],
             _ => &Cue::EACH,
         };
         Some((self.moment(cues)?, fault))
+    }
+
+    /// A file goes when its stream is over, and before its seal is carried out.
+    fn removed_unsealed(&mut self) -> Option<(Moment, Fault)> {
+        let target = self.victim.cloned()?;
+        let Target::Server(at) = target else { return None };
+        if !self.rng.chance(1, 3) {
+            return None;
+        }
+        let moment = self.moment(&[Cue::Fence, Cue::Seal])?;
+        Some((Moment { at: Some(at), ..moment }, Fault::Remove { target }))
     }
 
     /// Within the next `most` disk operations, or, more rarely, when one of the next names is made.
@@ -368,6 +389,7 @@ impl Draw<'_> {
             | Kind::LateOpen
             | Kind::Replay
             | Kind::BlankMember
+            | Kind::LostVote
             | Kind::FailedFence
             | Kind::PassingReads
             | Kind::MasterPower

@@ -165,6 +165,7 @@ impl Profile {
                     Kind::Misdirect,
                     Kind::Remove,
                     Kind::BlankMember,
+                    Kind::LostVote,
                     Kind::LogRot,
                     Kind::JournalRot,
                     Kind::Kill,

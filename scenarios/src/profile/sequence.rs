@@ -155,13 +155,20 @@ impl Draw<'_> {
 
     /// A server comes back when its chunks have been copied: there are too many replicas then, and after a while the master
     /// orders some of them to be dropped. Such orders are carried out late, or hang on their way into the log while another
-    /// server loses what it has.
+    /// server loses what it has; or another one was just started again when they are to be given, and its lists hang.
     pub(super) fn returns(&mut self) -> Vec<Strike> {
         let away = Fault::Kill { target: self.server() };
         let patience = self.shape.master.dead_after_ms;
         let gone = patience + self.shape.master.repair_delay_ms + 200 + self.rng.below(3_000);
         let mut strikes = vec![self.strike(0, gone, away)];
-        if self.rng.chance(1, 2) {
+        if self.rng.chance(1, 3) {
+            let target = self.server();
+            let (after, down) = (gone + self.rng.below(patience), 5 + self.rng.below(50));
+            let (lists, lags) =
+                (Fault::StuckList { target: target.clone() }, patience * 2 + self.rng.below(2_000));
+            strikes.push(self.strike(after, lags, lists));
+            strikes.push(self.strike(after + 1, down, Fault::Kill { target }));
+        } else if self.rng.chance(1, 2) {
             let cue = self.moment(&[Cue::Drop]);
             let lasts = self.shape.master.block_report_ms + patience + 500 + self.rng.below(3_000);
             let hangs = Fault::StuckSync { target: Target::Cued, names: false };
@@ -194,6 +201,34 @@ impl Draw<'_> {
             Strike { cue: written(), ..self.strike(0, lasts, Fault::Isolate { target: away }) },
             Strike { cue: written(), ..self.strike(0, down, wipe) },
         ]
+    }
+
+    /// Of three members two can't hear the master; the third has voted when it loses what it had, or, under `async`, its power.
+    /// It comes back as another incarnation before one of the others votes: its vote counts no more.
+    pub(super) fn lost_vote(&mut self) -> Vec<Strike> {
+        let Some(Target::Server(at)) = self.victim.cloned() else { return Vec::new() };
+        let gives_up = self.shape.client.append_timeout_ms;
+        let lasts = gives_up + 500 + self.rng.below(2_000);
+        let mut others = vec![Target::Primary, Target::Member(1), Target::Member(2)];
+        others.remove(self.rng.below(3) as usize);
+        let written = || Some(Moment::at(at, Cue::Data, 0));
+        let mut strikes: Vec<Strike> = others
+            .into_iter()
+            .map(|target| {
+                let apart = Fault::Cut { target, other: Target::Master, one_way: false };
+                Strike { cue: written(), ..self.strike(0, lasts, apart) }
+            })
+            .collect();
+        let target = Target::Server(at);
+        let lost = if self.shape.is_relaxed() && self.rng.chance(1, 2) {
+            Fault::PowerCut { target }
+        } else {
+            Fault::Wipe { target, volume: self.rng.below(4) as u16, power: self.rng.chance(1, 3) }
+        };
+        let voted = Moment::at(at, Cue::Fence, 1_000 + self.rng.below(40_000));
+        let down = 5 + self.rng.below(40);
+        strikes.push(Strike { cue: Some(voted), ..self.strike(gives_up * 3 / 4, down, lost) });
+        strikes
     }
 
     /// A server that is told to fence can't sync what it has.

@@ -6,13 +6,13 @@
 use cairn_core::client::ClientRequest;
 use cairn_core::error::{ClientError, MasterError};
 use cairn_core::id::TrashId;
-use cairn_core::message::{Identity, MasterRequest};
+use cairn_core::message::{Identity, MasterReply, MasterRequest, StorageOptions};
 use cairn_core::rng::Rng;
 
 use super::namespace::short;
 use crate::content::Content;
 use crate::operation::{Operation, Outcome, Storage};
-use crate::perform::{Caller, master, perform, trash};
+use crate::perform::{Caller, master, perform, trash, unexpected};
 use crate::violation::Violations;
 
 /// What its violations are called.
@@ -43,19 +43,23 @@ enum Attempt {
     Mkdir,
     MoveOut,
     MoveIn,
+    /// A file of their own, in the place of the one there.
+    MoveOver,
     Delete,
     DeleteTree,
     Chmod,
     GiveAway,
     OwnGroup,
     OtherGroup,
+    /// What root is just uploading: to keep it, to write to it, to complete it, to give it up.
+    Upload,
     /// What its keeper deleted, by its path.
     Restore,
     /// The same by its number in the trash, which may have been told.
     RestoreNumber,
 }
 
-const ATTEMPTS: [Attempt; 16] = [
+const ATTEMPTS: [Attempt; 18] = [
     Attempt::Stat,
     Attempt::List,
     Attempt::Read,
@@ -64,12 +68,14 @@ const ATTEMPTS: [Attempt; 16] = [
     Attempt::Mkdir,
     Attempt::MoveOut,
     Attempt::MoveIn,
+    Attempt::MoveOver,
     Attempt::Delete,
     Attempt::DeleteTree,
     Attempt::Chmod,
     Attempt::GiveAway,
     Attempt::OwnGroup,
     Attempt::OtherGroup,
+    Attempt::Upload,
     Attempt::Restore,
     Attempt::RestoreNumber,
 ];
@@ -135,10 +141,10 @@ impl Case {
             Attempt::List => directory.grants(READ),
             Attempt::Read => enters && file.grants(READ),
             Attempt::Create | Attempt::Mkdir | Attempt::MoveIn | Attempt::DeleteTree => changes,
-            Attempt::Replace | Attempt::MoveOut | Attempt::Delete => removes,
+            Attempt::Replace | Attempt::MoveOut | Attempt::MoveOver | Attempt::Delete => removes,
             Attempt::Chmod | Attempt::OwnGroup => enters && file.is_strangers(),
             Attempt::Restore | Attempt::RestoreNumber => changes && file.is_strangers(),
-            Attempt::GiveAway | Attempt::OtherGroup => false,
+            Attempt::GiveAway | Attempt::OtherGroup | Attempt::Upload => false,
         }
     }
 }
@@ -189,7 +195,7 @@ async fn lay_out<C: Caller>(root: &C, stranger: &C, cases: &[Case]) -> Result<Ve
         }
         deleted.push(number);
         guard(root, &directory, case.directory).await?;
-        if case.attempt == Attempt::MoveIn {
+        if matches!(case.attempt, Attempt::MoveIn | Attempt::MoveOver) {
             did(perform(stranger, &put(&format!("{place}/own"), false)).await)?;
         }
     }
@@ -225,9 +231,10 @@ fn did(outcome: Outcome) -> Result<(), String> {
 }
 
 /// Has the stranger try all of it.
-pub async fn check<C: Caller>(stranger: &C, guarded: &Guarded, violations: &Violations) {
+pub async fn check<C: Caller>(root: &C, stranger: &C, guarded: &Guarded, violations: &Violations) {
     for (i, (case, deleted)) in guarded.0.iter().enumerate() {
-        let refused = match attempt(stranger, case.attempt, &format!("{ROOT}/{i}"), *deleted).await {
+        let place = format!("{ROOT}/{i}");
+        let refused = match attempt(root, stranger, case.attempt, (&place, *deleted)).await {
             Ok(()) => false,
             Err(ClientError::Master(MasterError::PermissionDenied { .. })) => true,
             // What is not theirs to restore is not shown to them either.
@@ -244,11 +251,36 @@ pub async fn check<C: Caller>(stranger: &C, guarded: &Guarded, violations: &Viol
     }
 }
 
+/// Refused if everything is that the stranger tries with an upload of root's.
+async fn attempt_upload<C: Caller>(root: &C, stranger: &C, place: &str) -> Result<(), ClientError> {
+    let (path, options) = (format!("{place}/upload"), StorageOptions::default());
+    let begin = MasterRequest::BeginUpload { path, replace: false, mode: 0o644, options };
+    let upload = match master(root, begin).await? {
+        MasterReply::Upload { upload, .. } => upload,
+        other => return Err(unexpected("the beginning of an upload", &other)),
+    };
+    let mut tried = Ok(());
+    for request in [
+        MasterRequest::KeepUpload { upload },
+        MasterRequest::OpenChunk { upload, ordinal: 0, avoid: Vec::new() },
+        MasterRequest::CompleteUpload { upload, length: 0 },
+        MasterRequest::AbortUpload { upload },
+    ] {
+        tried = master(stranger, request).await.map(drop);
+        if !matches!(tried, Err(ClientError::Master(MasterError::PermissionDenied { .. }))) {
+            break;
+        }
+    }
+    // Whatever became of it, nothing may be left.
+    let _ = master(root, MasterRequest::AbortUpload { upload }).await;
+    tried
+}
+
 async fn attempt<C: Caller>(
-    client: &C,
+    root: &C,
+    stranger: &C,
     attempt: Attempt,
-    place: &str,
-    deleted: Option<TrashId>,
+    (place, deleted): (&str, Option<TrashId>),
 ) -> Result<(), ClientError> {
     let (directory, file) = (format!("{place}/d"), format!("{place}/d/f"));
     let change = |owner: Option<&str>, group: Option<&str>| MasterRequest::Chown {
@@ -257,13 +289,14 @@ async fn attempt<C: Caller>(
         group: group.map(str::to_owned),
     };
     let request = match attempt {
+        Attempt::Upload => return attempt_upload(root, stranger, place).await,
         Attempt::Read => {
-            return client.call(ClientRequest::Open { path: file }).await.map(drop);
+            return stranger.call(ClientRequest::Open { path: file }).await.map(drop);
         }
         Attempt::Create | Attempt::Replace => {
             let replace = attempt == Attempt::Replace;
             let path = if replace { file } else { format!("{directory}/new") };
-            return match perform(client, &put(&path, replace)).await {
+            return match perform(stranger, &put(&path, replace)).await {
                 Outcome::Refused(error) => Err(ClientError::Master(error)),
                 Outcome::Unknown(error) | Outcome::Failed(error) => Err(error),
                 _ => Ok(()),
@@ -280,6 +313,7 @@ async fn attempt<C: Caller>(
             to: format!("{directory}/new"),
             replace: false,
         },
+        Attempt::MoveOver => MasterRequest::Rename { from: format!("{place}/own"), to: file, replace: true },
         Attempt::Delete => MasterRequest::Delete { path: file, recursive: false },
         Attempt::DeleteTree => MasterRequest::Delete { path: directory, recursive: true },
         Attempt::Chmod => MasterRequest::Chmod { path: file, mode: 0o777 },
@@ -289,7 +323,7 @@ async fn attempt<C: Caller>(
         Attempt::Restore => MasterRequest::Restore { entry: None, path: file, to: None },
         Attempt::RestoreNumber => MasterRequest::Restore { entry: deleted, path: file, to: None },
     };
-    master(client, request).await.map(drop)
+    master(stranger, request).await.map(drop)
 }
 
 #[cfg(test)]
@@ -312,6 +346,7 @@ mod tests {
         assert!(case(Attempt::Delete, (keeper, 0o703), (keeper, 0)), "the file's own mode does not matter");
         assert!(!case(Attempt::Delete, (keeper, 0o1703), (keeper, 0o777)), "sticky");
         assert!(case(Attempt::Delete, (keeper, 0o1703), (STRANGER, 0)), "sticky, but their own");
+        assert!(!case(Attempt::MoveOver, (keeper, 0o1703), (keeper, 0o777)), "sticky keeps what is replaced");
         assert!(!case(Attempt::Create, (keeper, 0o702), (keeper, 0)), "writing needs search");
         assert!(case(Attempt::Chmod, (keeper, 0o701), (STRANGER, 0)));
         assert!(!case(Attempt::GiveAway, (STRANGER, 0o777), (STRANGER, 0o777)), "root only");

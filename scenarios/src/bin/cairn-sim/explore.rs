@@ -14,7 +14,7 @@ pub(crate) struct Arguments {
     #[arg(long)]
     scope: Option<String>,
     /// End a scope after so many different states.
-    #[arg(long, default_value_t = 20_000_000)]
+    #[arg(long, default_value_t = 100_000_000)]
     states: u64,
     /// Plant this defect: a counterexample is then what is expected.
     #[arg(long)]

@@ -94,7 +94,8 @@ fn print_summary(s: &Summary, profile: Profile) -> anyhow::Result<()> {
         s.commit,
         s.wall_ms as f64 / 1e3
     )?;
-    writeln!(out, "  machine inputs   {} ({} at least in each run)", s.inputs, s.inputs_min)?;
+    let fewest = s.smallest.first().map_or(0, |(_, inputs)| *inputs);
+    writeln!(out, "  machine inputs   {} ({fewest} at least in each run)", s.inputs)?;
     writeln!(out, "  inputs/CPU-s     {} (median)", s.inputs_per_cpu_second)?;
     writeln!(
         out,
@@ -105,7 +106,16 @@ fn print_summary(s: &Summary, profile: Profile) -> anyhow::Result<()> {
     )?;
     let slowest: Vec<_> = s.slowest.iter().map(|(seed, ms)| format!("{seed} ({ms} ms)")).collect();
     writeln!(out, "  slowest seeds    {}", slowest.join(", "))?;
-    writeln!(out, "  peak memory      {} MiB", s.peak_memory_mib)?;
+    let smallest: Vec<_> =
+        s.smallest.iter().map(|(seed, inputs)| format!("{seed} ({inputs} inputs)")).collect();
+    writeln!(out, "  smallest seeds   {}", smallest.join(", "))?;
+    let memory: Vec<_> = s.memory_mib.iter().map(u64::to_string).collect();
+    writeln!(
+        out,
+        "  memory           {} MiB at the most; after each tenth of the runs {}",
+        s.peak_memory_mib,
+        memory.join(", ")
+    )?;
     writeln!(out, "  operations       {} done, {} failed, {} of unknown fate", s.done, s.failed, s.unknown)?;
     writeln!(
         out,

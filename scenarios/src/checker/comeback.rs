@@ -1,0 +1,213 @@
+//! A server that died now, or lost power, would come back with all that it promised, and with nothing that it has not
+//! (invariant 34).
+//!
+//! Storms crash a server now and then; here one comes back beside the run, hundreds of times: most of all when it has just
+//! promised something, since that is where what must be durable first may not be.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+
+use cairn_core::chunkserver::{Chunkserver, ReplicaView};
+use cairn_core::id::{ChunkId, ChunkVersion};
+use cairn_core::message::{AppendMessage, FromServer, Message, ReplicaState, Vote};
+use cairn_core::rng::Rng;
+use runtime_sim::{Comeback, Crash, DamageKind};
+
+use super::known_damage::KnownDamage;
+use crate::cluster::{Cluster, chunk_of_either, chunk_path, is_journal, lock};
+use crate::violation::Violations;
+
+const NAME: &str = "comeback";
+
+/// One in so many inputs is followed by a comeback; of those that READY was the answer to, of those that settled a replica, and
+/// of those that ended a recovery.
+const ANY: u64 = 3_000;
+const READY: u64 = 2_000;
+const SETTLING: u64 = 60;
+const RECOVERED: u64 = 3;
+
+/// Disk operations of a process after which it goes down again, at the most: about what recovery takes.
+const AGAIN_WITHIN: u64 = 200;
+
+/// A server's votes on chunks that are not settled.
+type Votes = BTreeMap<ChunkId, (ChunkVersion, u64)>;
+
+#[derive(Default)]
+struct Memory {
+    votes: BTreeMap<String, Votes>,
+    /// Servers that promise something in answer to the present input, and how many such promises one comeback follows.
+    promising: BTreeMap<String, u64>,
+    /// Servers whose present process has not recovered yet.
+    recovering: BTreeSet<String>,
+}
+
+/// Lets servers come back beside the run.
+pub fn watch(cluster: &Cluster, known_damage: KnownDamage, violations: &Violations) {
+    let memory: Arc<Mutex<Memory>> = Arc::default();
+    let told = memory.clone();
+    cluster.world.observe_sends(move |_, node, _, _, message| {
+        let memory = &mut *lock(&told);
+        let one_in = match message {
+            Message::FromServer(FromServer::Vote { chunk, version, vote, .. }) => {
+                if let Vote::Prefix { length, .. } = vote {
+                    let votes = memory.votes.entry(node.to_owned()).or_default();
+                    votes.insert(*chunk, (*version, *length));
+                }
+                SETTLING
+            }
+            Message::FromServer(
+                FromServer::ReplicaChanged(_) | FromServer::CopyDone { .. } | FromServer::DropDone { .. },
+            ) => SETTLING,
+            Message::Append(AppendMessage::Ready { .. } | AppendMessage::Committed { .. }) => READY,
+            _ => return,
+        };
+        memory.promising.insert(node.to_owned(), one_in);
+    });
+    let (seen, violations) = (cluster.clone(), violations.clone());
+    let mut rng = cluster.world.rng(NAME);
+    cluster.world.observe_chunkserver(move |_, node, machine| {
+        let mut memory = lock(&memory);
+        let mut one_in = if memory.promising.is_empty() { None } else { memory.promising.remove(node) };
+        if !machine.has_recovered() {
+            if !memory.recovering.contains(node) {
+                memory.recovering.insert(node.to_owned());
+            }
+            return;
+        }
+        if !memory.recovering.is_empty() && memory.recovering.remove(node) {
+            one_in = Some(RECOVERED);
+        }
+        if !rng.chance(1, one_in.unwrap_or(ANY)) {
+            return;
+        }
+        let votes = memory.votes.entry(node.to_owned()).or_default();
+        votes.retain(|chunk, (version, length)| stands(machine, *chunk, *version, *length));
+        if let Err(text) = check(&seen, node, machine, (votes, &known_damage), &mut rng) {
+            violations.add(NAME, text);
+        }
+    });
+}
+
+/// Whether a voter still stands by what it said: what it takes back itself is another checker's business.
+fn stands(machine: &Chunkserver, chunk: ChunkId, version: ChunkVersion, length: u64) -> bool {
+    machine.replica(chunk).is_some_and(|r| {
+        r.state == ReplicaState::Fenced && r.version == version && r.ready >= length && r.fence.is_some()
+    })
+}
+
+fn check(
+    cluster: &Cluster,
+    node: &str,
+    machine: &Chunkserver,
+    (votes, known_damage): (&Votes, &KnownDamage),
+    rng: &mut Rng,
+) -> Result<(), String> {
+    let world = &cluster.world;
+    let failed: BTreeSet<u16> = machine.failed_volumes().map(|(volume, _)| volume).collect();
+    if failed.len() == usize::from(cluster.volumes(node)) {
+        return Ok(());
+    }
+    let harm = world.damage_standing_at(node);
+    if harm.iter().any(|d| is_journal(&d.path)) {
+        return Ok(());
+    }
+    let power = rng.chance(1, 2);
+    let again_after = rng.chance(1, 4).then(|| rng.below(AGAIN_WITHIN));
+    let crash = Crash { power, again_after };
+    let back = world.comeback(node, crash, rng, |birth| cluster.process(node, birth));
+    let what = if power { "lose power" } else { "be killed" };
+    let complain = |text: String| Err(format!("{node}, were it to {what} now, {text}"));
+    if let Some(reason) = &back.halted {
+        return complain(format!("would end: {reason}"));
+    }
+    if let Some((_, why)) = back.machine.failed_volumes().find(|(volume, _)| !failed.contains(volume)) {
+        return complain(format!("would have {why}"));
+    }
+    if back.machine.damaged_journals() > 0 {
+        return complain("would find a journal damaged, and nothing was done to it".into());
+    }
+    let path = |chunk| chunk_path(machine.cluster(), chunk);
+    // What was removed by hand may leave a promise behind that nothing speaks for.
+    let by_hand = world.damage_injected();
+    let by_hand = by_hand.iter().filter(|d| d.node == node && d.kind == DamageKind::HandEdit);
+    let harmed: BTreeSet<ChunkId> =
+        harm.iter().chain(by_hand).filter_map(|d| chunk_of_either(&d.path)).collect();
+    for now in machine.replicas() {
+        if failed.contains(&now.volume_index) || now.is_moving || harmed.contains(&now.chunk) {
+            continue;
+        }
+        let then = back.machine.replica(now.chunk);
+        let voted = votes.get(&now.chunk).map_or(0, |(_, length)| *length);
+        if let Some(text) = breach(&now, voted, then, !power || now.is_durable) {
+            return complain(format!("would {text}"));
+        }
+    }
+    if let Some(text) = known_damage.forgotten(cluster, node, &back.machine) {
+        return complain(format!("would come back ignorant: it {text}"));
+    }
+    // What was sealed in the page cache and dropped before it was durable may come back in part.
+    let unsynced = power && cluster.shape.is_relaxed();
+    for then in back.machine.replicas() {
+        // A volume that is out of use now is read again then: what stands there the machine doesn't know.
+        if failed.contains(&then.volume_index) || harmed.contains(&then.chunk) {
+            continue;
+        }
+        let now = machine.replica(then.chunk);
+        if then.state == ReplicaState::Damaged && now.is_none() && !unsynced {
+            return complain(format!("would find {} damaged, which it has not", then.chunk));
+        }
+        let path = path(then.chunk);
+        let settled = now.is_some_and(|now| now.state == then.state && now.version == then.version)
+            && !back.was_at_risk(then.volume_index, &path);
+        if then.state == ReplicaState::Sealed && !settled && !has(&back, &then, &path) {
+            return complain(format!("would claim {} {}, and has other bytes", then.chunk, then.version));
+        }
+    }
+    Ok(())
+}
+
+/// How a replica as it is `now` would not be what was promised when its server has come back. `survives`: such a crash takes
+/// nothing of what was promised.
+fn breach(now: &ReplicaView, voted: u64, then: Option<ReplicaView>, survives: bool) -> Option<String> {
+    let (chunk, version) = (now.chunk, now.version);
+    let state = then.map(|then| then.state);
+    if state == Some(ReplicaState::Open) {
+        return Some(format!("go on with {chunk} {version}"));
+    }
+    match now.state {
+        ReplicaState::Sealed => {
+            let same = |then: ReplicaView| {
+                (then.state, then.version, then.ready, then.crc) == (now.state, version, now.ready, now.crc)
+            };
+            (survives && !then.is_some_and(same))
+                .then(|| format!("have {state:?} of {chunk} {version}, which is sealed"))
+        }
+        ReplicaState::Open | ReplicaState::Fenced => {
+            let promised = now.promised.max(voted);
+            let keeps = |then: ReplicaView| match then.state {
+                ReplicaState::Fenced => {
+                    then.version == version
+                        && then.ready >= promised
+                        && (voted == 0 || then.fence == now.fence)
+                }
+                ReplicaState::Sealed => then.version > version,
+                _ => false,
+            };
+            if survives && promised > 0 && !then.is_some_and(keeps) {
+                let ready = then.map_or(0, |then| then.ready);
+                return Some(format!(
+                    "have {ready} bytes ({state:?}) of {chunk} {version}, promised are {promised}"
+                ));
+            }
+            (survives && state == Some(ReplicaState::Damaged))
+                .then(|| format!("find {chunk} {version} damaged, and nothing was done to it"))
+        }
+        ReplicaState::Damaged | ReplicaState::Gone => None,
+    }
+}
+
+/// Whether a sealed replica's bytes are there.
+fn has(back: &Comeback<Chunkserver>, replica: &ReplicaView, path: &str) -> bool {
+    let is_it = |bytes: &[u8]| (bytes.len() as u64, crc32fast::hash(bytes)) == (replica.ready, replica.crc);
+    back.with_file(replica.volume_index, path, is_it) == Some(true)
+}
