@@ -231,13 +231,24 @@ impl Rig {
     }
 
     pub(super) fn register_on(&mut self, peer: u64, n: u64, process: u64, cluster: Option<ClusterId>) {
+        self.register_in("r", peer, n, process, cluster);
+    }
+
+    pub(super) fn register_in(
+        &mut self,
+        rack: &str,
+        peer: u64,
+        n: u64,
+        process: u64,
+        cluster: Option<ClusterId>,
+    ) {
         let register = FromServer::Register {
             server: ServerId(n),
             cluster,
             boot: BootId(n),
             process: ProcessId(process),
             address: Address::new(&alloc::format!("cs{n}")),
-            rack: "r".to_string(),
+            rack: rack.to_string(),
             volumes: volumes(n),
         };
         self.message(conn(peer), register);

@@ -176,6 +176,18 @@ fn a_dead_servers_chunks_are_copied_and_its_return_makes_an_excess() {
 }
 
 #[test]
+fn an_excess_replica_that_came_to_be_alone_in_its_rack_stays() {
+    let (mut rig, sealed) = file_on_three(4);
+    for (n, rack) in [(1, "a"), (2, "a"), (3, "b"), (4, "c")] {
+        rig.register_in(rack, n, n, n + 10, None);
+        rig.sealed_on(n, sealed);
+    }
+    assert_eq!(rig.master.good_replicas(sealed.chunk), 4);
+    let bares = |n| rig.master.would_bare_a_rack(sealed.chunk, ServerId(n));
+    assert_eq!([1, 2, 3, 4].map(bares), [false, false, true, true]);
+}
+
+#[test]
 fn a_finished_copy_counts_by_what_its_server_says_of_it() {
     let (mut rig, sealed) = file_on_three(4);
     rig.pass(19_000, &[1, 2, 4]);
