@@ -5,6 +5,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Waker;
 
+use cairn_core::chunkserver::ChunkserverSetup;
+use cairn_core::config::ChunkserverConfig;
+use cairn_core::defect::Defects;
 use cairn_core::disk::{DiskRequest, DiskResult};
 use cairn_core::id::{Address, BootId, CallId, OpId, Peer, ProcessId};
 use cairn_core::message::Message;
@@ -54,6 +57,30 @@ pub struct Birth {
     pub wall: WallClock,
     /// Where it can be dialled.
     pub address: Address,
+}
+
+impl Birth {
+    /// The set-up of a chunkserver's process that is born so.
+    pub fn chunkserver(
+        &self,
+        rack: &str,
+        volumes: u16,
+        config: ChunkserverConfig,
+        masters: Vec<Address>,
+        defects: Defects,
+    ) -> ChunkserverSetup {
+        ChunkserverSetup {
+            config,
+            seed: self.seed,
+            boot: self.boot,
+            process: self.process,
+            address: self.address.clone(),
+            rack: rack.to_owned(),
+            masters,
+            volumes,
+            defects,
+        }
+    }
 }
 
 /// What waits for a machine.

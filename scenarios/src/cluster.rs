@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use cairn_core::chunkserver::{Chunkserver, ChunkserverSetup};
+use cairn_core::chunkserver::Chunkserver;
 use cairn_core::defect::Defects;
 use cairn_core::id::{Address, ChunkId, ChunkUuid, ClusterId};
 use cairn_core::log::{FileHeader, HEADER_BYTES, Scan, ScanEnd};
@@ -162,17 +162,8 @@ impl Cluster {
 
     /// A chunkserver's process, as it would be if it began now.
     pub(crate) fn process(&self, name: &str, birth: &Birth) -> Chunkserver {
-        Chunkserver::new(ChunkserverSetup {
-            config: self.shape.chunkserver.clone(),
-            seed: birth.seed,
-            boot: birth.boot,
-            process: birth.process,
-            address: birth.address.clone(),
-            rack: String::new(),
-            masters: vec![Address::new(MASTER)],
-            volumes: self.volumes(name),
-            defects: self.defects,
-        })
+        let (config, masters) = (self.shape.chunkserver.clone(), vec![Address::new(MASTER)]);
+        Chunkserver::new(birth.chunkserver("", self.volumes(name), config, masters, self.defects))
     }
 
     /// Starts a client that no fault strikes, for somebody who is not root.
@@ -372,11 +363,16 @@ pub(crate) fn seems_torn(journal: &[u8]) -> bool {
     scan_end(journal).is_some()
 }
 
-/// How a journal or a segment of the operation log ends; `None` if it is damaged.
-pub(crate) fn scan_end(file: &[u8]) -> Option<ScanEnd> {
+/// The records of a journal or a segment of the operation log; `None` if it is just being made, or its header is damaged.
+pub(crate) fn scan(file: &[u8]) -> Option<Scan> {
     let mut scan = Scan::new(FileHeader::decode(file).ok()?.first_index);
     scan.feed(file.get(HEADER_BYTES as usize..).unwrap_or_default());
-    scan.finish().ok()
+    Some(scan)
+}
+
+/// How a journal or a segment of the operation log ends; `None` if it is damaged.
+pub(crate) fn scan_end(file: &[u8]) -> Option<ScanEnd> {
+    scan(file)?.finish().ok()
 }
 
 /// Paths and lengths of the segments of a master's operation log, the oldest first: their names sort by their first index.

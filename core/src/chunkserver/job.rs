@@ -144,8 +144,7 @@ impl Jobs {
 
     /// Whether the unsealed replica of a chunk is being dropped or replaced, and gone from the journal.
     pub(super) fn is_forgotten(&self, chunk: ChunkId) -> bool {
-        let running = self.running.get(&chunk).and_then(|job| job.as_ref());
-        running.is_some_and(|job| match job.order {
+        self.under_way(chunk).is_some_and(|job| match job.order {
             ToServer::Drop { .. } => matches!(job.phase, Phase::Forgetting | Phase::Finishing),
             ToServer::Copy { .. } => {
                 matches!(job.phase, Phase::Releasing | Phase::Clearing | Phase::Forgetting)
@@ -156,16 +155,19 @@ impl Jobs {
 
     /// Whether the files of a chunk's replica are being replaced or moved away.
     pub(super) fn is_moving(&self, chunk: ChunkId) -> bool {
-        let running = self.running.get(&chunk).and_then(|job| job.as_ref());
-        running.is_some_and(|job| matches!(job.order, ToServer::Copy { .. } | ToServer::Drop { .. }))
+        let moves = |order: &ToServer| matches!(order, ToServer::Copy { .. } | ToServer::Drop { .. });
+        self.under_way(chunk).is_some_and(|job| moves(&job.order))
     }
 
     /// Whether the replica of a chunk is to be dropped: nobody may count on it any more.
     pub(super) fn is_leaving(&self, chunk: ChunkId) -> bool {
         let drops = |order: &ToServer| matches!(order, ToServer::Drop { .. });
-        let running = self.running.get(&chunk).and_then(|job| job.as_ref());
-        running.is_some_and(|job| drops(&job.order))
+        self.under_way(chunk).is_some_and(|job| drops(&job.order))
             || self.waiting.get(&chunk).is_some_and(|orders| orders.iter().any(drops))
+    }
+
+    fn under_way(&self, chunk: ChunkId) -> Option<&Job> {
+        self.running.get(&chunk)?.as_ref()
     }
 
     pub(super) fn job_mut(&mut self, chunk: ChunkId) -> Option<&mut Job> {

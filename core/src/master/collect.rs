@@ -189,10 +189,10 @@ impl Master {
     /// Whether a replica is alone in its rack while another rack has several. It was not when it was chosen, or not known to
     /// be: the order may have been long on its way into the log.
     pub(super) fn would_bare_a_rack(&self, chunk: ChunkId, server: ServerId) -> bool {
-        let places = self.copy_places(chunk);
-        let others = |rack: &str| places.good.iter().filter(|(id, r)| *id != server && *r == rack).count();
+        let good = self.good_places(chunk);
+        let others = |rack: &str| good.iter().filter(|(id, r)| *id != server && *r == rack).count();
         let own = self.rack_of(server).map_or(0, others);
-        let bares = own == 0 && places.good.iter().any(|(id, rack)| *id != server && others(rack) > 1);
+        let bares = own == 0 && good.iter().any(|(id, rack)| *id != server && others(rack) > 1);
         bares && !self.defects.has(Defect::ExcessFromFewest)
     }
 

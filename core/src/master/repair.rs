@@ -49,8 +49,6 @@ pub(super) struct Repair {
 /// Servers and their racks, for checkers.
 #[derive(Debug)]
 pub struct CopyPlaces<'a> {
-    /// Those with a good replica.
-    pub good: Vec<(ServerId, &'a str)>,
     /// Those with a replica that counts, or with one on its way.
     pub taken: Vec<(ServerId, &'a str)>,
     /// Others that could take one.
@@ -218,16 +216,21 @@ impl Master {
         let taken: BTreeSet<ServerId> = holders.chain(self.repair.targets(chunk)).collect();
         let passed_over: BTreeSet<ServerId> =
             self.busy_servers().into_iter().chain(self.repair.failed_for(chunk)).collect();
-        let rack = |id: &ServerId| Some((*id, self.servers.by_id(*id)?.rack.as_str()));
+        let rack = |id: &ServerId| Some((*id, self.rack_of(*id)?));
         let could = |(id, server): &(ServerId, &Server)| {
             let here = taken.contains(id) || passed_over.contains(id);
             !here && self.fitting_volumes(server, bytes).next().is_some()
         };
         let free =
             self.servers.usable().filter(could).map(|(id, server)| (id, server.rack.as_str())).collect();
+        CopyPlaces { taken: taken.iter().filter_map(rack).collect(), free }
+    }
+
+    /// Where a sealed chunk has good replicas, each with its rack.
+    pub fn good_places(&self, chunk: ChunkId) -> Vec<(ServerId, &str)> {
+        let replicas = self.locations.replicas(chunk, self.expected(chunk));
         let good = replicas.iter().filter(|(quality, _)| *quality == Quality::Good);
-        let good = good.filter_map(|(_, r)| rack(&r.server)).collect();
-        CopyPlaces { good, taken: taken.iter().filter_map(rack).collect(), free }
+        good.filter_map(|(_, r)| Some((r.server, self.rack_of(r.server)?))).collect()
     }
 
     /// The rack of a server that is registered.

@@ -4,7 +4,7 @@ use std::any::Any;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
 
-use cairn_core::chunkserver::{Chunkserver, ChunkserverSetup};
+use cairn_core::chunkserver::Chunkserver;
 use cairn_core::client::{Client, ClientSetup};
 use cairn_core::config::{ChunkserverConfig, ClientConfig, MasterConfig};
 use cairn_core::defect::Defects;
@@ -46,17 +46,8 @@ impl World {
         let masters = addresses(masters);
         let rack = rack.to_string();
         self.start_machine(name, volumes, move |birth| {
-            Chunkserver::new(ChunkserverSetup {
-                config: config.clone(),
-                seed: birth.seed,
-                boot: birth.boot,
-                process: birth.process,
-                address: birth.address.clone(),
-                rack: rack.clone(),
-                masters: masters.clone(),
-                volumes,
-                defects,
-            })
+            let (config, masters) = (config.clone(), masters.clone());
+            Chunkserver::new(birth.chunkserver(&rack, volumes, config, masters, defects))
         });
     }
 

@@ -13,7 +13,7 @@ use cairn_core::message::{
     DropReason, FromServer, Message, ReplicaReport, ReplicaState, SealedChunk, ToServer,
 };
 
-use super::registered::{Heard, Registered};
+use super::registered::Registered;
 use crate::cluster::{Cluster, MASTER, lock};
 use crate::violation::Violations;
 
@@ -171,12 +171,10 @@ pub fn watch(cluster: &Cluster, violations: &Violations) {
     let heard = memory.clone();
     cluster.world.observe_arrivals(move |to, process, peer, message| {
         let memory = &mut *lock(&heard);
-        if to == MASTER && memory.registered.begins(process) {
+        if memory.registered.begins(to, process) {
             *memory = Memory { registered: std::mem::take(&mut memory.registered), ..Memory::default() };
         }
-        if let (Heard::From(server), Message::FromServer(told)) =
-            (memory.registered.hear(to, peer, message), message)
-        {
+        if let Some((server, told)) = memory.registered.hear(to, peer, message) {
             memory.hear(server, told);
         }
     });

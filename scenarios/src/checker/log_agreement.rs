@@ -4,12 +4,11 @@
 use std::collections::BTreeMap;
 
 use cairn_core::defect::Defects;
-use cairn_core::log::{FileHeader, HEADER_BYTES, Scan};
 use cairn_core::master::catalog::Catalog;
 use cairn_core::master::command::Command;
 use runtime_sim::World;
 
-use crate::cluster::{Cluster, MASTER, log_segments};
+use crate::cluster::{Cluster, MASTER, log_segments, scan};
 use crate::violation::Violations;
 
 const NAME: &str = "log-agreement";
@@ -92,12 +91,8 @@ fn compare(world: &World, defects: Defects, (applied, digest): (u64, u64)) -> Re
 
 /// Applies a segment's records up to index `upto`.
 fn replay(catalog: &mut Catalog, bytes: &[u8], upto: u64) -> Result<(), String> {
-    let Ok(header) = FileHeader::decode(bytes) else {
-        // A segment that is just being made says nothing yet; a damaged one shows in what is missing.
-        return Ok(());
-    };
-    let mut scan = Scan::new(header.first_index);
-    scan.feed(&bytes[HEADER_BYTES as usize..]);
+    // A segment that is just being made says nothing yet; a damaged one shows in what is missing.
+    let Some(mut scan) = scan(bytes) else { return Ok(()) };
     while let Some((index, op, payload)) = scan.next_record() {
         // A torn tail may have been cut and its indices given out again: what was applied already is not applied twice.
         if catalog.applied() >= upto || index <= catalog.applied() {

@@ -3,10 +3,9 @@
 use std::collections::BTreeMap;
 
 use cairn_core::id::{ClientId, RequestId};
-use cairn_core::log::{FileHeader, HEADER_BYTES, Scan};
 use cairn_core::master::command::Command;
 
-use crate::cluster::{Cluster, MASTER, log_segments};
+use crate::cluster::{Cluster, MASTER, log_segments, scan};
 use crate::violation::Violations;
 
 const NAME: &str = "once";
@@ -23,9 +22,7 @@ pub fn check(cluster: &Cluster, violations: &Violations) {
 }
 
 fn twice(segment: &[u8], carried_out: &mut BTreeMap<(ClientId, RequestId), u64>) -> Option<String> {
-    let header = FileHeader::decode(segment).ok()?;
-    let mut scan = Scan::new(header.first_index);
-    scan.feed(segment.get(HEADER_BYTES as usize..)?);
+    let mut scan = scan(segment)?;
     let mut found = None;
     while let Some((index, op, payload)) = scan.next_record() {
         let Some(origin) = Command::decode(op, &payload).ok().and_then(|command| command.origin) else {

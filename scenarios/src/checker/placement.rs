@@ -37,11 +37,9 @@ fn watch_orders(cluster: &Cluster, violations: Violations) {
     let registered: Arc<Mutex<Registered>> = Arc::default();
     let heard = registered.clone();
     cluster.world.observe_arrivals(move |to, process, peer, message| {
-        if to == MASTER {
-            let mut registered = lock(&heard);
-            registered.begins(process);
-            registered.hear(to, peer, message);
-        }
+        let mut registered = lock(&heard);
+        registered.begins(to, process);
+        registered.hear(to, peer, message);
     });
     let seen = cluster.clone();
     cluster.world.observe_sends(move |_, from, _, to, message| {
@@ -81,7 +79,7 @@ fn crowded(places: &CopyPlaces<'_>, target: ServerId) -> Option<String> {
 /// What is wrong with a drop that was just ordered.
 fn bared(master: &Master, chunk: ChunkId, target: ServerId) -> Option<String> {
     let own = master.rack_of(target)?;
-    let good = master.copy_places(chunk).good;
+    let good = master.good_places(chunk);
     let others = |rack: &str| good.iter().filter(|(id, r)| *id != target && *r == rack).count();
     let (_, crowded) = good.iter().find(|(id, rack)| *id != target && others(rack) > 1)?;
     (others(own) == 0).then(|| format!("it is alone in {own}, {} are in {crowded}", others(crowded)))

@@ -27,17 +27,6 @@ impl Session {
     }
 }
 
-/// What a message was to the master.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Heard {
-    /// A server says it within its session.
-    From(ServerId),
-    /// A server that asks to be registered, or one whose session is over, or no server.
-    Nobody,
-    /// Nothing: it went to somebody else.
-    NotTheMaster,
-}
-
 /// The sessions of one process of the master.
 #[derive(Debug, Default)]
 pub(super) struct Registered {
@@ -47,29 +36,33 @@ pub(super) struct Registered {
 }
 
 impl Registered {
-    /// Whether this is another process of the master: then nobody is registered, and nothing was said.
-    pub(super) fn begins(&mut self, process: ProcessId) -> bool {
-        let begins = process != self.master;
+    /// Whether a message arrives at another process of the master: then nobody is registered, and nothing was said.
+    pub(super) fn begins(&mut self, to: &str, process: ProcessId) -> bool {
+        let begins = to == MASTER && process != self.master;
         if begins {
             *self = Registered { master: process, ..Registered::default() };
         }
         begins
     }
 
-    /// Takes a message as it arrives.
-    pub(super) fn hear(&mut self, to: &str, peer: &Peer, message: &Message) -> Heard {
+    /// Takes a message as it arrives; what a server tells the master within its session, and which server.
+    pub(super) fn hear<'m>(
+        &mut self,
+        to: &str,
+        peer: &Peer,
+        message: &'m Message,
+    ) -> Option<(ServerId, &'m FromServer)> {
+        let Message::FromServer(told) = message else { return None };
         if to != MASTER {
-            return Heard::NotTheMaster;
+            return None;
         }
-        let Message::FromServer(told) = message else { return Heard::Nobody };
         if let FromServer::Register { server, boot, process, volumes, .. } = told {
             let volumes = volumes.iter().map(|status| status.volume).collect();
             let session = Session { peer: peer.clone(), boot: *boot, process: *process, volumes };
             self.asked.insert(peer.clone(), (*server, session));
-            return Heard::Nobody;
+            return None;
         }
-        let speaker = self.sessions.iter().find(|(_, session)| session.peer == *peer);
-        speaker.map_or(Heard::Nobody, |(server, _)| Heard::From(*server))
+        Some((self.at(peer)?, told))
     }
 
     /// Takes a message that the master sends; the server whose session begins with it.

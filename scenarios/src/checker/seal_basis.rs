@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use cairn_core::id::{ChunkId, ChunkVersion, ServerId};
 use cairn_core::message::{FromServer, Grant, MasterReply, Message, ToServer, Vote};
 
-use super::registered::{Heard, Registered, Session};
+use super::registered::{Registered, Session};
 use crate::cluster::{Cluster, MASTER, lock};
 use crate::violation::Violations;
 
@@ -113,13 +113,11 @@ pub fn watch(cluster: &Cluster, violations: &Violations) {
     let heard = memory.clone();
     cluster.world.observe_arrivals(move |to, process, peer, message| {
         let memory = &mut *lock(&heard);
-        if to == MASTER && memory.registered.begins(process) {
+        if memory.registered.begins(to, process) {
             memory.votes.clear();
             memory.decided.clear();
         }
-        if let (Heard::From(server), Message::FromServer(told)) =
-            (memory.registered.hear(to, peer, message), message)
-        {
+        if let Some((server, told)) = memory.registered.hear(to, peer, message) {
             memory.on_vote(server, told);
         }
     });
