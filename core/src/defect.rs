@@ -243,6 +243,16 @@ defects! {
     GoneIsDone = "gone-is-done",
     /// A request whose connection is lost is asked again under another number.
     RetryRenumbered = "retry-renumbered",
+    /// What a sync without space did not save waits for the next one.
+    StagedKeptWhenFull = "staged-kept-when-full",
+    /// Bytes that only a damaged journal could have told of are purged with the rest of the quarantine.
+    OrphansPurged = "orphans-purged",
+    /// A lease is counted from the arrival of the answer that gives it.
+    LeaseFromAnswer = "lease-from-answer",
+    /// A chunk whose sync failed is synced again a moment later.
+    FlushRetried = "flush-retried",
+    /// Reads that were answered stay in the client's list of those under way.
+    ReadsKept = "reads-kept",
 }
 
 /// The defects switched on in one machine. Zero-sized without the feature `defects`.

@@ -13,7 +13,8 @@ use crate::checker::progress::{self, Progress};
 use crate::checker::{
     ack_durability, alarms, beliefs, bounds, claims, comeback, commits, convergence, drops, halts, identical,
     journals, known_damage, linearizability, log_agreement, marked_log, namespace, once, one_primary,
-    permissions, placement, primaries, quarantine, removed, seal_basis, sessions, trash, versions, votes,
+    permissions, placement, primaries, purges, quarantine, removed, seal_basis, sessions, trash, versions,
+    votes,
 };
 use crate::cluster::{self, Cluster, MASTER};
 use crate::nemesis;
@@ -138,6 +139,7 @@ async fn story(
     one_primary::watch(&cluster, &violations);
     placement::watch(&cluster, &violations);
     primaries::watch(&cluster, &violations);
+    purges::watch(&cluster, &violations);
     quarantine::watch(&cluster, &violations);
     removed::watch(&cluster, &violations);
     seal_basis::watch(&cluster, &violations);
@@ -190,6 +192,7 @@ async fn story(
     progress.over();
     // It only looks, and what it found is among the violations.
     let _ = watchdog.await;
+    bounds::check_clients(&cluster, &violations);
     // Whoever walked away from a half-written file left its client running, which rightly keeps the upload alive.
     for client in &cluster.clients {
         world.kill(client.name());

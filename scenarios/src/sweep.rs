@@ -55,7 +55,9 @@ pub struct Summary {
     pub inputs: u64,
     /// The seeds with the fewest inputs, and how many they have.
     pub smallest: Vec<(u64, u64)>,
-    /// Median over the runs of inputs for each second of processor time.
+    /// Runs of so many inputs that their speed is no accident of their start.
+    pub long_runs: u64,
+    /// Median over the long runs of inputs for each second of processor time.
     pub inputs_per_cpu_second: u64,
     /// Users' operations that succeeded.
     pub done: u64,
@@ -147,6 +149,9 @@ pub fn commit() -> String {
     }
 }
 
+/// Inputs of a long run, at the least.
+pub const LONG_RUN: u64 = 30_000;
+
 /// Slowest and smallest seeds kept.
 const EXTREMES: usize = 5;
 
@@ -194,7 +199,10 @@ impl Sum {
         summary.slowest.push((report.seed, report.cpu.as_millis() as u64));
         summary.slowest.sort_by_key(|(seed, ms)| (std::cmp::Reverse(*ms), *seed));
         summary.slowest.truncate(EXTREMES);
-        self.speeds.push((figures.inputs as f64 / report.cpu.as_secs_f64().max(1e-6)) as u64);
+        if figures.inputs >= LONG_RUN {
+            summary.long_runs += 1;
+            self.speeds.push((figures.inputs as f64 / report.cpu.as_secs_f64().max(1e-6)) as u64);
+        }
         if !report.violations.is_empty() {
             summary.failing.push(Failing {
                 seed: report.seed,

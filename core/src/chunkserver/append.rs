@@ -325,13 +325,14 @@ impl Chunkserver {
 
     /// Counts a stream's disk operation as ended. False if the replica is no longer the one it was for, or it failed.
     fn op_ended(&mut self, chunk: ChunkId, generation: u64, result: DiskResult, sync: bool) -> bool {
+        let keeps = self.setup.defects.has(Defect::StagedKeptWhenFull);
         let Some(stream) = self.stream(chunk, generation) else { return false };
         stream.busy -= 1;
         let Err(error) = result else { return true };
         if error == DiskError::NoSpace {
             // What was promised is untouched: the replica can still vote. A later sync would not save what this one lost.
             reached!("append.disk_full");
-            if sync {
+            if sync && !keeps {
                 stream.queue.clear();
             }
             self.fail_stream(chunk, ChunkError::NoSpace);

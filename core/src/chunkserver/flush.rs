@@ -184,6 +184,9 @@ impl Chunkserver {
             },
             Phase::FlushSyncing => match result {
                 Ok(_) => self.flush_sidecar(job),
+                Err(error) if self.setup.defects.has(Defect::FlushRetried) => {
+                    self.flush_put_off(&job, &error.to_string())
+                }
                 Err(error) => {
                     // The page cache may call clean what the disk never got: no read can tell.
                     reached!("flush.sync_failed");
@@ -274,6 +277,7 @@ impl Chunkserver {
                 if let Some(replica) = self.replicas.get_mut(&job.chunk) {
                     replica.kept = Kept::Durable;
                 }
+                self.flushed += 1;
                 if job.verified {
                     reached!("flush.written_again");
                     self.take_back(job.chunk);

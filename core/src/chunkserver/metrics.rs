@@ -52,6 +52,14 @@ impl Chunkserver {
         put(m, counter, "cairn_chunkserver_damaged_journals_total", "Journals found damaged.", journals);
         let scrubbed = self.scrubbed_bytes;
         put(m, counter, "cairn_chunkserver_scrubbed_bytes_total", "Bytes read by checks.", scrubbed);
+        let flushed = self.flushed;
+        put(
+            m,
+            counter,
+            "cairn_chunkserver_flushed_total",
+            "Replicas made durable after their seal.",
+            flushed,
+        );
         for (index, volume) in self.volumes.iter().enumerate() {
             let (total, free) = volume.space.unwrap_or((0, 0));
             for (name, kind, help, value) in [

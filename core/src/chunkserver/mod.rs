@@ -146,6 +146,7 @@ pub struct Chunkserver {
     damage_found: u64,
     damaged_journals: u64,
     scrubbed_bytes: u64,
+    flushed: u64,
 }
 
 /// One replica, for checkers.
@@ -223,6 +224,7 @@ impl Chunkserver {
             damage_found: 0,
             damaged_journals: 0,
             scrubbed_bytes: 0,
+            flushed: 0,
             setup,
         }
     }
@@ -309,6 +311,11 @@ impl Chunkserver {
     /// How many journals were found damaged at the start of this process.
     pub fn damaged_journals(&self) -> u64 {
         self.damaged_journals
+    }
+
+    /// How many replicas were made durable after they had been sealed in the page cache.
+    pub fn flushed(&self) -> u64 {
+        self.flushed
     }
 
     /// Whether nothing is on its way into its journals: what had to be on stable storage is.

@@ -165,7 +165,7 @@ impl Chunkserver {
             r.files.remove(&chunk);
             let number = self.volume(index).quarantine_number;
             self.volume_mut(index).quarantine_number += 1;
-            let keep = r.distrusted;
+            let keep = r.distrusted && !self.setup.defects.has(Defect::OrphansPurged);
             // A move of its sidecar may be in the page cache only: if that came back, and this move did not, it would look
             // like a sealed replica without its bytes.
             if !self.setup.defects.has(Defect::OrphanMovedFirst) {

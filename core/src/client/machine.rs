@@ -97,11 +97,16 @@ impl Client {
 
     /// Entries of its tables: what must be bounded by what is under way and by the settings.
     pub fn table_sizes(&self) -> Vec<(&'static str, usize)> {
+        let (flights, busy) = self.sources.under_way();
         Vec::from([
             ("requests", self.requests.len()),
             ("writers", self.writers.len()),
             ("readers", self.readers.len()),
             ("reads", self.reads.len()),
+            ("reads of chunkservers", flights),
+            ("busy servers", busy),
+            ("suspect servers", self.sources.suspects()),
+            ("alarms", self.timers.len()),
             ("locations", self.sources.cache.len()),
         ])
     }

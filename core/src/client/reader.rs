@@ -191,7 +191,9 @@ impl ReadCall {
             {
                 let piece = self.pieces.swap_remove(index);
                 if let Some(flight) = &piece.flight {
-                    sources.landed(read, &flight.replica);
+                    if !cx.defects.has(Defect::ReadsKept) {
+                        sources.landed(read, &flight.replica);
+                    }
                     sources.trust(flight.replica.server);
                 }
                 self.progress = cx.now;

@@ -61,7 +61,7 @@ impl Requests {
     }
 
     pub(super) fn len(&self) -> usize {
-        self.pending.len()
+        self.pending.len().max(self.timers.len())
     }
 
     /// Starts a request.

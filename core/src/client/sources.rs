@@ -79,6 +79,16 @@ impl Sources {
         }
     }
 
+    /// Reads under way, and servers that have some.
+    pub(super) fn under_way(&self) -> (usize, usize) {
+        (self.owners.len(), self.load.len())
+    }
+
+    /// Servers that failed lately.
+    pub(super) fn suspects(&self) -> usize {
+        self.suspects.len()
+    }
+
     pub(super) fn suspect(&mut self, server: ServerId, until: Time) {
         self.suspects.insert(server, until);
     }

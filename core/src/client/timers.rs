@@ -49,6 +49,11 @@ impl Timers {
         Some(sleeper)
     }
 
+    /// Alarms that are set.
+    pub(super) fn len(&self) -> usize {
+        self.order.len().max(self.armed.len())
+    }
+
     /// The next alarm.
     pub(super) fn first(&self) -> Option<(Time, Sleeper)> {
         self.order.first().copied()

@@ -188,6 +188,10 @@ impl Volume {
             && let Ok(file) = self.file(&path.name)
         {
             hands.sync_lost |= inside(file).fail_sync(mark, hands.rng);
+            // File systems that allocate late find out then.
+            if hands.rng.chance(1, 4) {
+                return Some(DiskError::NoSpace);
+            }
         }
         Some(io("injected"))
     }

@@ -4,9 +4,13 @@ use cairn_core::chunkserver::Chunkserver;
 use cairn_core::client::Client;
 
 use crate::cluster::Cluster;
+use crate::violation::Violations;
 
 /// What its violations are called.
 pub const NAME: &str = "bounds";
+
+/// A client's tables of what is being read.
+const READING: [&str; 4] = ["readers", "reads", "reads of chunkservers", "busy servers"];
 
 /// Entries that a table may have beyond what there is: what housekeeping has not come round to yet.
 const SLACK: usize = 16;
@@ -51,12 +55,30 @@ pub fn check(cluster: &Cluster) -> Result<(), String> {
             .inspect(client.name(), Client::table_sizes)
             .ok_or_else(|| format!("{} is down", client.name()))?;
         for (table, size) in sizes {
-            let most = if table == "locations" { cluster.shape.client.cache_entries as usize } else { 0 };
+            let most = match table {
+                "locations" => cluster.shape.client.cache_entries as usize,
+                "suspect servers" => servers,
+                _ => 0,
+            };
             // What asks for this very status is under way.
             fits(client.name(), table, size, most)?;
         }
     }
     Ok(())
+}
+
+/// When all users have had their last answer, no client has anything left of a read.
+pub fn check_clients(cluster: &Cluster, violations: &Violations) {
+    for client in &cluster.clients {
+        let sizes = cluster.world.inspect(client.name(), Client::table_sizes).unwrap_or_default();
+        for (table, size) in sizes {
+            if READING.contains(&table)
+                && let Err(text) = fits(client.name(), table, size, 0)
+            {
+                violations.add(NAME, text);
+            }
+        }
+    }
 }
 
 fn fits(who: &str, table: &str, size: usize, most: usize) -> Result<(), String> {

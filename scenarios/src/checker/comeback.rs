@@ -19,11 +19,12 @@ use crate::violation::Violations;
 
 const NAME: &str = "comeback";
 
-/// One in so many inputs is followed by a comeback; of those that READY was the answer to, of those that settled a replica, and
-/// of those that ended a recovery.
+/// One in so many inputs is followed by a comeback; of those that READY was the answer to, of those that settled a replica, of
+/// those that made one durable later, and of those that ended a recovery.
 const ANY: u64 = 3_000;
 const READY: u64 = 2_000;
 const SETTLING: u64 = 60;
+const FLUSHED: u64 = 10;
 const RECOVERED: u64 = 3;
 
 /// Disk operations of a process after which it goes down again, at the most: about what recovery takes.
@@ -39,6 +40,19 @@ struct Memory {
     promising: BTreeMap<String, u64>,
     /// Servers whose present process has not recovered yet.
     recovering: BTreeSet<String>,
+    /// Replicas that each server has made durable after their seal.
+    flushed: BTreeMap<String, u64>,
+}
+
+impl Memory {
+    /// Whether a replica was made durable just now: nobody is told, and everybody relies on it.
+    fn has_flushed(&mut self, node: &str, count: u64) -> bool {
+        if count == 0 || self.flushed.get(node) == Some(&count) {
+            return false;
+        }
+        self.flushed.insert(node.to_owned(), count);
+        true
+    }
 }
 
 /// Lets servers come back beside the run.
@@ -76,6 +90,9 @@ pub fn watch(cluster: &Cluster, known_damage: KnownDamage, violations: &Violatio
         }
         if !memory.recovering.is_empty() && memory.recovering.remove(node) {
             one_in = Some(RECOVERED);
+        }
+        if memory.has_flushed(node, machine.flushed()) {
+            one_in = Some(FLUSHED);
         }
         if !rng.chance(1, one_in.unwrap_or(ANY)) {
             return;

@@ -22,6 +22,7 @@ pub mod one_primary;
 pub mod placement;
 pub mod primaries;
 pub mod progress;
+pub mod purges;
 pub mod quarantine;
 mod registered;
 pub mod removed;

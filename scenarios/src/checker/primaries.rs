@@ -1,5 +1,5 @@
-//! A primary commits while its lease runs and never after; no replica of an open chunk goes on after a restart
-//! (invariant 17).
+//! A primary commits while its lease runs and never after, and takes no lease for longer than it was given; no replica of an
+//! open chunk goes on after a restart (invariant 17).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -17,6 +17,9 @@ const NAME: &str = "primaries";
 /// Chunks whose grants are remembered; older ones have been settled long since.
 const KEPT: usize = 4_096;
 
+/// Clocks drift by less than one part in so many.
+const DRIFT: u64 = 100;
+
 #[derive(Default)]
 struct Server {
     /// Those that were heard of: a late registration may be an earlier one's.
@@ -24,6 +27,8 @@ struct Server {
     /// When the master got each heartbeat that is not yet answered.
     heartbeats: BTreeMap<u64, Time>,
     lease: Time,
+    /// Until when it believes to have one, by its own clock.
+    believed: Option<Time>,
     committed: BTreeMap<ChunkId, u64>,
     open: BTreeSet<ChunkId>,
     /// Open when an earlier process ended.
@@ -81,8 +86,23 @@ pub fn watch(cluster: &Cluster, violations: &Violations) {
         }
         _ => {}
     });
-    let found = violations.clone();
+    let (found, clocks) = (violations.clone(), cluster.clone());
     cluster.world.observe_chunkserver(move |now, name, machine| {
+        if let Some(until) = machine.lease_until() {
+            let mut memory = lock(&memory);
+            let (server, _) = memory.server(name);
+            if server.believed.replace(until) != Some(until) {
+                let left = until.since(clocks.world.clock(name));
+                let ends = now + Span(left.0 - left.0 / DRIFT);
+                if left > Span::ZERO && ends > server.lease {
+                    let given = server.lease;
+                    found.add(
+                        NAME,
+                        format!("{name} takes its lease to run until {ends}, it was given one until {given}"),
+                    );
+                }
+            }
+        }
         let mut replicas = machine.open_replicas().peekable();
         if replicas.peek().is_some() {
             look(&mut lock(&memory), now, name, machine, &found);

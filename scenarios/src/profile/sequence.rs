@@ -233,9 +233,8 @@ impl Draw<'_> {
 
     /// A server that is told to fence can't sync what it has.
     pub(super) fn failed_fence(&mut self) -> Vec<Strike> {
-        // Under relaxed durability a failed sync is a loss.
         if self.shape.is_relaxed() {
-            return Vec::new();
+            return self.failed_flush();
         }
         // Half of the time what it has is not synced then: syncs hang since bytes came.
         let place = self.rng.chance(1, 2).then(|| self.place());
@@ -257,6 +256,17 @@ impl Draw<'_> {
             Strike { cue: written, ..self.strike(0, gives_up * 3, hangs) },
             Strike { cue, ..self.strike(gives_up / 2, lasts, errors) },
         ]
+    }
+
+    /// Under relaxed durability a failed sync is a loss, so only the victim's may fail: what it made of chunks that wait to be
+    /// made durable.
+    fn failed_flush(&mut self) -> Vec<Strike> {
+        let Some(target) = self.victim.cloned() else { return Vec::new() };
+        let sync_per_million = 200_000 + self.rng.below(1_000_000).min(800_000) as u32;
+        let errors =
+            Fault::DiskErrors { target, read_per_million: 0, write_per_million: 0, sync_per_million };
+        let lasts = 50 + self.rng.below(1_000);
+        vec![self.strike(0, lasts, errors)]
     }
 
     /// A server starts, or goes on, while some of what it reads can't be read; a moment later all of it can.

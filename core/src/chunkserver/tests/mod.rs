@@ -4,6 +4,7 @@ mod disk;
 mod faults;
 mod flushing;
 mod journal;
+mod losers;
 mod settling;
 mod upkeep;
 mod world;

@@ -47,6 +47,8 @@ pub(super) struct World {
     next_session: u64,
     config: ChunkserverConfig,
     defects: Defects,
+    /// Data directories of each server from its next start on.
+    pub(super) volumes: u16,
     pub(super) to_master: Vec<(usize, FromServer)>,
     pub(super) to_client: Vec<Message>,
     /// Whether heartbeats are answered.
@@ -108,6 +110,7 @@ impl World {
             next_session: 1,
             config,
             defects: Defects::none(),
+            volumes: 1,
             to_master: Vec::new(),
             to_client: Vec::new(),
             lease: true,
@@ -377,19 +380,24 @@ impl World {
 
     /// The process dies and comes back; with `power`, so does the machine.
     pub(super) fn restart(&mut self, node: usize, power: bool) {
+        self.restart_late(node, power, &[]);
+    }
+
+    /// The same; operations that contain one of `late` are answered late from the start.
+    pub(super) fn restart_late(&mut self, node: usize, power: bool, late: &'static [&'static str]) {
         self.queue.retain(|(to, _)| *to != node);
         self.conns.retain(|(from, to), _| *from != node && *to != node);
         let n = &mut self.nodes[node];
         n.process += 1;
         n.stuck = None;
-        n.late = &[];
+        n.late = late;
         n.answers.clear();
         if power {
             n.boot += 1;
             n.disk.crash();
         }
-        let setup =
-            ChunkserverSetup { defects: self.defects, ..setup(node, n.boot, n.process, &self.config) };
+        let (defects, volumes) = (self.defects, self.volumes);
+        let setup = ChunkserverSetup { defects, volumes, ..setup(node, n.boot, n.process, &self.config) };
         n.machine = Chunkserver::new(setup);
         self.queue.push_back((node, Input::Wake));
         self.run();

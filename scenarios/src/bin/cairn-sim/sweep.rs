@@ -7,7 +7,7 @@ use cairn_core::defect::Defects;
 use cairn_core::mark::DIRECTED;
 use indicatif::{ProgressBar, ProgressStyle};
 use scenarios::profile::Profile;
-use scenarios::sweep::{Summary, Sweep, sweep};
+use scenarios::sweep::{LONG_RUN, Summary, Sweep, sweep};
 
 use crate::shared;
 
@@ -96,7 +96,11 @@ fn print_summary(s: &Summary, profile: Profile) -> anyhow::Result<()> {
     )?;
     let fewest = s.smallest.first().map_or(0, |(_, inputs)| *inputs);
     writeln!(out, "  machine inputs   {} ({fewest} at least in each run)", s.inputs)?;
-    writeln!(out, "  inputs/CPU-s     {} (median)", s.inputs_per_cpu_second)?;
+    writeln!(
+        out,
+        "  inputs/CPU-s     {} (median of {} runs with at least {LONG_RUN} inputs)",
+        s.inputs_per_cpu_second, s.long_runs
+    )?;
     writeln!(
         out,
         "  simulated        {:.1} cluster-hours in {:.1} s of processor time: {} times as fast",
