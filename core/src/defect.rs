@@ -119,8 +119,6 @@ defects! {
     ReplayForgetsDamage = "replay-forgets-damage",
     /// A copy that took a damaged replica's place stays called damaged in the journal.
     CopyKeepsDamage = "copy-keeps-damage",
-    /// A seal whose file is gone is put off as for a passing error.
-    GoneFilePutOff = "gone-file-put-off",
     /// A new session of a server takes over what was told in the one before.
     HearsayConfirmed = "hearsay-confirmed",
     /// A new session's reports take nothing back of what was told in the one before.
@@ -253,6 +251,8 @@ defects! {
     FlushRetried = "flush-retried",
     /// Reads that were answered stay in the client's list of those under way.
     ReadsKept = "reads-kept",
+    /// A tree in the trash can be restored when a part of it was freed.
+    HalfRestored = "half-restored",
 }
 
 /// The defects switched on in one machine. Zero-sized without the feature `defects`.

@@ -11,10 +11,10 @@ use serde::Serialize;
 
 use crate::checker::progress::{self, Progress};
 use crate::checker::{
-    ack_durability, alarms, beliefs, bounds, claims, comeback, commits, convergence, drops, halts, identical,
-    journals, known_damage, linearizability, log_agreement, marked_log, namespace, once, one_primary,
-    permissions, placement, primaries, purges, quarantine, removed, seal_basis, sessions, trash, versions,
-    votes,
+    ack_durability, alarms, beliefs, bounds, claims, comeback, commits, convergence, drops, half_freed,
+    halts, identical, journals, known_damage, linearizability, log_agreement, marked_log, namespace, once,
+    one_primary, permissions, placement, primaries, purges, quarantine, removed, seal_basis, sessions, trash,
+    versions, votes,
 };
 use crate::cluster::{self, Cluster, MASTER};
 use crate::nemesis;
@@ -210,6 +210,7 @@ async fn story(
         let stranger = cluster.start_stranger(permissions::stranger());
         let drawn = (&mut Rng::stream(plan.seed, permissions::NAME), plan.keeps_trash());
         let guarded = permissions::prepare(&cluster.clients[0], &stranger, drawn, &violations).await;
+        half_freed::watch(&cluster, &violations).await;
         let trashed = trash::prepare(&cluster, &violations).await;
         everybody_down(&cluster, plan.shape.is_relaxed()).await;
         settle(&cluster, &mut models, &violations).await;

@@ -109,10 +109,7 @@ impl Chunkserver {
             Ok(true) if job.phase == Phase::Syncing => self.seal_synced(job),
             Ok(true) => self.finish_seal(&job),
             // Asked again it would fail again, and keep every report from looking.
-            Err(DiskError::NotFound)
-                if job.script.is_about(&self.data_path(&job))
-                    && !self.setup.defects.has(Defect::GoneFilePutOff) =>
-            {
+            Err(DiskError::NotFound) if job.script.is_about(&self.data_path(&job)) => {
                 self.seal_file_gone(job.chunk)
             }
             Err(error) if job.phase == Phase::Syncing && !job.lazy && self.is_async(job.chunk) => {

@@ -250,7 +250,8 @@ impl Catalog {
     ) -> Result<Plan<'a>, MasterError> {
         let (entry, deleted) = match entry {
             Some(id) => {
-                let deleted = self.trash.restorable(id);
+                let half = self.defects.has(Defect::HalfRestored);
+                let deleted = if half { self.trash.entry(id) } else { self.trash.restorable(id) };
                 (id, deleted.ok_or_else(|| MasterError::NotFound(id.to_string()))?)
             }
             None => {

@@ -83,6 +83,11 @@ impl Catalog {
         self.trash.next_expiry().filter(|(expires, _)| *expires <= now || early).map(|(_, id)| id)
     }
 
+    /// Whether freeing an entry of the trash has begun.
+    pub fn is_being_freed(&self, entry: TrashId) -> bool {
+        self.trash.entry(entry).is_some_and(|deleted| deleted.reclaiming.is_some())
+    }
+
     /// When the next entry of the trash expires.
     pub fn next_trash_expiry(&self) -> Option<UnixMs> {
         self.trash.next_expiry().map(|(expires, _)| expires)
