@@ -251,6 +251,8 @@ defects! {
     FlushRetried = "flush-retried",
     /// Reads that were answered stay in the client's list of those under way.
     ReadsKept = "reads-kept",
+    /// A volume goes on under its name when its journal is lost.
+    VolumeKeepsId = "volume-keeps-id",
     /// A tree in the trash can be restored when a part of it was freed.
     HalfRestored = "half-restored",
 }

@@ -157,7 +157,9 @@ impl Chunkserver {
         self.damaged_journals += 1;
         r.distrusted = true;
         let old = self.volume(index).identity;
-        let identity = Identity { volume: VolumeId(self.rng.u64() | 1), ..old };
+        let volume = VolumeId(self.rng.u64() | 1);
+        let keeps = self.setup.defects.has(Defect::VolumeKeepsId);
+        let identity = Identity { volume: if keeps { old.volume } else { volume }, ..old };
         let text = format!(
             "volume {index}: its journal is damaged ({why}); it goes on as {}, its unsealed replicas are damaged",
             identity.volume

@@ -1,10 +1,11 @@
-//! A journal that rotted is noticed by the next process that reads it (invariant 31).
+//! A journal that rotted is noticed by the next process that reads it, and its volume goes on as another one (invariant 31).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use cairn_core::chunkserver::Chunkserver;
 use cairn_core::disk::{DiskPath, DiskRequest};
+use cairn_core::id::VolumeId;
 use cairn_core::message::{FromServer, Message};
 use runtime_sim::DamageKind;
 
@@ -30,9 +31,17 @@ pub fn watch(cluster: &Cluster, violations: &Violations) {
         }
     });
     let noticed = unnoticed.clone();
+    let (volumes, same) = (cluster.clone(), violations.clone());
+    let mut starts: BTreeMap<String, Start> = BTreeMap::new();
     world.observe_chunkserver(move |_, node, machine: &Chunkserver| {
         if is_new(machine) {
             lock(&read).retain(|(of, _)| of != node);
+        }
+        if !machine.has_recovered() {
+            let start = starts.entry(node.to_owned()).or_default();
+            if let Err(text) = start.look(node, volumes.volumes(node), machine) {
+                same.add(NAME, text);
+            }
         }
         let mut unnoticed = lock(&noticed);
         if !unnoticed.is_empty() && machine.damaged_journals() > 0 {
@@ -46,6 +55,30 @@ pub fn watch(cluster: &Cluster, violations: &Violations) {
             violations.add(NAME, format!("{node} has read a rotten journal, and takes it for a sound one"));
         }
     });
+}
+
+/// What is known of a server that starts.
+#[derive(Default)]
+struct Start {
+    /// All volumes that it ever had.
+    volumes: BTreeSet<VolumeId>,
+    damaged: u64,
+}
+
+impl Start {
+    /// What was promised on a volume must not be asked of it any more once its journal is lost.
+    fn look(&mut self, node: &str, count: u16, machine: &Chunkserver) -> Result<(), String> {
+        let damaged = machine.damaged_journals();
+        let found = damaged.saturating_sub(self.damaged);
+        self.damaged = damaged;
+        let before = self.volumes.len();
+        self.volumes
+            .extend((0..count).map(|volume| machine.incarnation(volume).volume).filter(|id| id.0 != 0));
+        if (self.volumes.len() - before) as u64 >= found {
+            return Ok(());
+        }
+        Err(format!("{node} has found a journal damaged, and its volume goes on under the same name"))
+    }
 }
 
 /// Whether bits flipped in a file so that it can't be taken for one whose last write was torn. A file whose header rotted
