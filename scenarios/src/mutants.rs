@@ -133,6 +133,9 @@ pub fn hunt(defect: Defect, first: u64, seeds: u64) -> Verdict {
         story: told(STORIES, defect),
         directed_only: told(DIRECTED_ONLY, defect),
     };
+    if verdict.directed_only.is_some() {
+        return verdict;
+    }
     // Half of the seeds are for its own storm, the rest for the general one.
     let own_seeds = if own == Profile::All { seeds } else { seeds.div_ceil(2) };
     let storms = (first..first + own_seeds)
