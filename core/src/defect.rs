@@ -251,6 +251,12 @@ defects! {
     FlushRetried = "flush-retried",
     /// Reads that were answered stay in the client's list of those under way.
     ReadsKept = "reads-kept",
+    /// A request that ran out of time ends with the last refusal, as if that were its answer.
+    RefusalPassedOn = "refusal-passed-on",
+    /// A vote that is waiting for others counts although its server came back as another incarnation.
+    VoteOutlivesIncarnation = "vote-outlives-incarnation",
+    /// What an earlier process left in the page cache is made durable by a sync alone.
+    InheritedTrusted = "inherited-trusted",
     /// A volume goes on under its name when its journal is lost.
     VolumeKeepsId = "volume-keeps-id",
     /// A tree in the trash can be restored when a part of it was freed.

@@ -20,6 +20,7 @@ pub mod error;
 #[cfg(any(test, feature = "fuzz"))]
 pub mod fuzz;
 pub mod id;
+pub mod limits;
 pub mod log;
 pub mod machine;
 pub mod mark;

@@ -66,6 +66,7 @@ pub const MARKS: &[&str] = &[
     "fence.tombstone_known",
     "fence.waits_for_stream",
     "flush.full",
+    "flush.inherited",
     "flush.put_off",
     "flush.sync_failed",
     "flush.written_again",

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 pub use cairn_core::client::Caller;
 use cairn_core::client::{ClientRequest, ClientResponse};
-use cairn_core::error::ClientError;
+use cairn_core::error::{ClientError, MasterError};
 use cairn_core::id::HandleId;
 use cairn_core::message::{MasterReply, MasterRequest, TrashEntry};
 
@@ -124,9 +124,19 @@ fn change(result: Result<MasterReply, ClientError>) -> Outcome {
     }
 }
 
+/// What a client asks again for as long as it may: an earlier sending may have been carried out.
+fn is_passing(refusal: &MasterError) -> bool {
+    matches!(refusal, MasterError::Unavailable(_) | MasterError::Busy(_))
+}
+
+fn passed_on(refusal: &MasterError) -> Outcome {
+    Outcome::Broken(format!("the client took a refusal that passes for an answer: {refusal}"))
+}
+
 /// The outcome of a failed change.
 fn changing(error: ClientError) -> Outcome {
     match error {
+        ClientError::Master(refusal) if is_passing(&refusal) => passed_on(&refusal),
         ClientError::Master(refusal) if is_definite(&refusal) => Outcome::Refused(refusal),
         error => Outcome::Unknown(error),
     }
@@ -135,6 +145,7 @@ fn changing(error: ClientError) -> Outcome {
 /// The outcome of a failed operation that can't have changed anything.
 fn without_change(error: ClientError) -> Outcome {
     match error {
+        ClientError::Master(refusal) if is_passing(&refusal) => passed_on(&refusal),
         ClientError::Master(refusal) if is_definite(&refusal) => Outcome::Refused(refusal),
         error => Outcome::Failed(error),
     }

@@ -9,7 +9,8 @@
 //!
 //! A replica that was taken for damaged while it was in the page cache only may be the last good one. A sync of it may have
 //! failed, though, after which the kernel calls clean what the disk never got, and another sync would promise nothing. So
-//! its bytes are read, verified and written again where they are, which makes them dirty anew, before they are synced.
+//! its bytes are read, verified and written again where they are, which makes them dirty anew, before they are synced. So is
+//! whatever an earlier process of this boot left in the page cache: a sync of that may have failed, and the note of it been lost.
 
 use alloc::collections::VecDeque;
 use alloc::format;
@@ -25,6 +26,7 @@ use crate::config::ms;
 use crate::defect::Defect;
 use crate::disk::{DiskRequest, DiskResult};
 use crate::id::{BootId, ChunkId, ChunkVersion};
+use crate::limits::FILE_PIECE;
 use crate::machine::Level;
 use crate::message::{ReplicaState, SealedChunk, ToServer};
 use crate::payload::MAX_PAYLOAD;
@@ -44,6 +46,8 @@ pub(super) enum Kept {
     Durable,
     /// In this boot's page cache: that they can be read proves nothing about the disk.
     Cached,
+    /// The same, and an earlier process put them there: what its syncs came to is not known.
+    Inherited,
     /// On the disk after a power cut, as far as they can be read; the sidecar is still provisional.
     Recovered,
 }
@@ -62,6 +66,13 @@ pub(super) struct Flusher {
     under_way: Option<Waiting>,
     /// Of all that wait or are under way.
     cost: u64,
+}
+
+impl Kept {
+    /// Whether a power cut may take them.
+    pub(super) fn is_at_risk(self) -> bool {
+        matches!(self, Kept::Cached | Kept::Inherited)
+    }
 }
 
 impl Flusher {
@@ -118,13 +129,18 @@ impl Chunkserver {
         config.lazy_sync_ms > 0
     }
 
-    /// How files are kept whose sidecar says this.
+    /// How files are kept that a start found, and whose sidecar says this.
     pub(super) fn kept(&self, unsynced: Option<BootId>) -> Kept {
         match unsynced {
-            Some(boot) if boot == self.setup.boot => Kept::Cached,
+            Some(boot) if boot == self.setup.boot => self.inherited(),
             Some(_) if !self.setup.defects.has(Defect::TrustUnsyncedSeal) => Kept::Recovered,
             _ => Kept::Durable,
         }
+    }
+
+    /// What an earlier process of this boot left.
+    pub(super) fn inherited(&self) -> Kept {
+        if self.setup.defects.has(Defect::InheritedTrusted) { Kept::Cached } else { Kept::Inherited }
     }
 
     /// The replica is sealed in the page cache, or came back from a power cut: its files are made durable later.
@@ -212,7 +228,11 @@ impl Chunkserver {
                 return self.end_flush(&job, false);
             }
         }
-        if replica.is_some_and(|r| r.state == ReplicaState::Damaged) {
+        let inherited = replica.is_some_and(|r| r.kept == Kept::Inherited);
+        if inherited {
+            reached!("flush.inherited");
+        }
+        if inherited || replica.is_some_and(|r| r.state == ReplicaState::Damaged) {
             return self.flush_read_again(job, 0);
         }
         self.flush_sync(job)
@@ -221,13 +241,19 @@ impl Chunkserver {
     /// Reads the next piece of a doubtful replica; behind the last one everything is synced.
     fn flush_read_again(&mut self, mut job: Job, offset: u64) -> Option<Job> {
         let length = self.replicas.get(&job.chunk)?.length;
-        if offset >= length {
-            job.verified = true;
+        let path = names::data(job.volume, self.cluster, job.chunk);
+        if offset >= length && job.verified {
             return self.flush_sync(job);
         }
+        if offset >= length {
+            // A cut may be lost like any other change.
+            job.verified = true;
+            job.phase = Phase::FlushWritingAgain { offset };
+            self.job_disk(&job, DiskRequest::Truncate { path, length });
+            return Some(job);
+        }
         job.phase = Phase::FlushReadingAgain { offset };
-        let path = names::data(job.volume, self.cluster, job.chunk);
-        let length = MAX_PAYLOAD.min((length - offset) as u32);
+        let length = FILE_PIECE.min((length - offset) as u32);
         self.job_disk(&job, DiskRequest::Read { path, offset, length });
         Some(job)
     }
@@ -237,9 +263,12 @@ impl Chunkserver {
             Ok(payload) => payload,
             Err(error) => return self.flush_put_off(&job, &error.to_string()),
         };
-        let expected = u64::from(MAX_PAYLOAD).min(self.replicas.get(&job.chunk)?.length - offset);
+        let expected = u64::from(FILE_PIECE).min(self.replicas.get(&job.chunk)?.length - offset);
         if first_bad_block(&payload, expected, &job.table).is_some() {
-            // It was taken for damaged, and is.
+            // It was taken for damaged, and is; or nobody knew.
+            if self.replicas.get(&job.chunk).is_some_and(|r| r.state == ReplicaState::Sealed) {
+                self.mark_damaged(job.chunk, &format!("a block after offset {offset} fails its checksum"));
+            }
             return self.end_flush(&job, false);
         }
         job.phase = Phase::FlushWritingAgain { offset: offset + expected };
@@ -278,7 +307,8 @@ impl Chunkserver {
                     replica.kept = Kept::Durable;
                 }
                 self.flushed += 1;
-                if job.verified {
+                let damaged = |r: &super::replica::Replica| r.state == ReplicaState::Damaged;
+                if job.verified && self.replicas.get(&job.chunk).is_some_and(damaged) {
                     reached!("flush.written_again");
                     self.take_back(job.chunk);
                     self.tell_changed(job.chunk);

@@ -11,11 +11,9 @@ use serde::{Deserialize, Serialize};
 use crate::codec::{self, DecodeError};
 use crate::disk::DiskPath;
 use crate::id::{ChunkId, ChunkVersion, SessionId, WriterId};
+use crate::limits::JOURNAL_GROUP;
 use crate::log::{FileHeader, GroupWriter, HEADER_BYTES, LogKind, MAX_RECORD};
 use crate::message::Grant;
-
-/// A group is closed beyond this size; single records stay far below one disk write.
-const GROUP_BYTES: usize = 512 * 1024;
 
 /// One fact.
 #[derive(Clone, Debug, PartialEq, Hash, Serialize, Deserialize)]
@@ -168,7 +166,7 @@ impl Journal {
         }
         let mut group = GroupWriter::new(self.end, self.durable_end, self.next_index);
         let (mut waiters, mut sync) = (Vec::new(), false);
-        while group.len() < GROUP_BYTES {
+        while group.len() < JOURNAL_GROUP {
             let Some(pending) = self.pending.pop_front() else { break };
             let (op, payload) = pending.record.encode();
             group.push(op, &payload);
@@ -276,7 +274,7 @@ pub(super) fn whole_file(owner: u64, first_index: u64, records: &[Record]) -> (V
     let mut records = records.iter().peekable();
     while records.peek().is_some() {
         let mut group = GroupWriter::new(end, end, index);
-        while group.len() < GROUP_BYTES {
+        while group.len() < JOURNAL_GROUP {
             let Some(record) = records.next() else { break };
             let (op, payload) = record.encode();
             index = group.push(op, &payload) + 1;

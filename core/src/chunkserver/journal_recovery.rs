@@ -15,9 +15,9 @@ use super::tail::is_sealed;
 use crate::defect::Defect;
 use crate::disk::{DiskError, DiskOk, DiskPath, DiskRequest, DiskResult};
 use crate::id::{ChunkId, VolumeId};
+use crate::limits::LOG_PIECE;
 use crate::log::{FileHeader, HEADER_BYTES, LogKind, Scan, ScanEnd};
 use crate::machine::Level;
-use crate::payload::MAX_PAYLOAD;
 use crate::reached;
 
 impl Recovery {
@@ -68,7 +68,7 @@ impl Recovery {
 impl Chunkserver {
     pub(super) fn read_journal(&mut self, index: u16, r: &Recovery) {
         let path = names::journal(index, r.journal.unwrap_or(0));
-        let request = DiskRequest::Read { path, offset: r.journal_at, length: MAX_PAYLOAD };
+        let request = DiskRequest::Read { path, offset: r.journal_at, length: LOG_PIECE };
         self.recovery_disk(index, 0, request);
     }
 
@@ -107,7 +107,7 @@ impl Chunkserver {
         r.journal_at += payload.len();
         let Some(scan) = r.scan.as_mut() else { return Ok(()) };
         scan.feed(bytes);
-        let last = payload.len() < u64::from(MAX_PAYLOAD);
+        let last = payload.len() < u64::from(LOG_PIECE);
         let mut verdict = last.then(|| scan.finish());
         if self.setup.defects.has(Defect::JournalRotTrusted)
             && let Some(Err(damage)) = &verdict
@@ -215,7 +215,7 @@ impl Chunkserver {
         let end = r.journal_end.map_or(0, |(end, _)| end);
         match result {
             Ok(DiskOk::Data(piece)) => {
-                let whole = (end - r.journal_at).min(u64::from(MAX_PAYLOAD));
+                let whole = (end - r.journal_at).min(u64::from(LOG_PIECE));
                 if piece.len() < whole {
                     return Err(DiskError::Io("the journal became shorter while it was read".into()));
                 }
@@ -226,7 +226,7 @@ impl Chunkserver {
             }
             // Of the new file there may be nothing to remove.
             Ok(_) | Err(DiskError::NotFound) if r.journal_at < end => {
-                let request = DiskRequest::Read { path, offset: r.journal_at, length: MAX_PAYLOAD };
+                let request = DiskRequest::Read { path, offset: r.journal_at, length: LOG_PIECE };
                 self.recovery_disk(index, 0, request);
             }
             Ok(_) => {

@@ -286,7 +286,7 @@ impl Chunkserver {
             fence,
             is_durable: match &r.unsealed {
                 Some(unsealed) => unsealed.grant.durability == Durability::Sync,
-                None => r.kept != flush::Kept::Cached,
+                None => !r.kept.is_at_risk(),
             },
             is_moving: self.jobs.is_moving(chunk),
             crc: r.crc,

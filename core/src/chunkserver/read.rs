@@ -16,6 +16,7 @@ use crate::defect::Defect;
 use crate::disk::{DiskError, DiskRequest, DiskResult};
 use crate::error::ChunkError;
 use crate::id::{ChunkId, ChunkVersion, Peer};
+use crate::limits::FILE_PIECE;
 use crate::message::{ReadMessage, ReplicaState};
 use crate::payload::{BLOCK_BYTES, MAX_PAYLOAD, Payload};
 use crate::reached;
@@ -148,7 +149,7 @@ impl Chunkserver {
         let path = names::data(replica.volume, self.cluster, read.chunk);
         let start = read.offset / BLOCK_BYTES * BLOCK_BYTES;
         let end = ((read.offset + read.length).div_ceil(BLOCK_BYTES) * BLOCK_BYTES).min(replica.length);
-        let step = u64::from(MAX_PAYLOAD);
+        let step = u64::from(FILE_PIECE);
         let count = (end - start).div_ceil(step);
         read.table = table;
         read.parts = (0..count).map(|_| None).collect();
@@ -173,9 +174,9 @@ impl Chunkserver {
         };
         let Some(replica) = self.replicas.get(&chunk) else { return };
         let Some(read) = self.reads.get_mut(&key) else { return };
-        let start = read.offset / BLOCK_BYTES * BLOCK_BYTES + u64::from(part) * u64::from(MAX_PAYLOAD);
+        let start = read.offset / BLOCK_BYTES * BLOCK_BYTES + u64::from(part) * u64::from(FILE_PIECE);
         let end = ((read.offset + read.length).div_ceil(BLOCK_BYTES) * BLOCK_BYTES).min(replica.length);
-        let expected = (end - start).min(u64::from(MAX_PAYLOAD));
+        let expected = (end - start).min(u64::from(FILE_PIECE));
         let unchecked =
             if self.setup.defects.has(Defect::LastBlockUnchecked) { expected % BLOCK_BYTES } else { 0 };
         let bad = first_bad_block(&payload, expected - unchecked, &read.table);

@@ -9,11 +9,9 @@ use super::{Chunkserver, replica};
 use crate::defect::Defect;
 use crate::disk::{DiskError, DiskOk, DiskPath, DiskRequest, DiskResult};
 use crate::id::ChunkId;
+use crate::limits::REPORT_PART;
 use crate::message::{FromServer, ReplicaReport, ReplicaState};
 use crate::reached;
-
-/// Replicas in one part of a report.
-const PART: usize = 1_000;
 
 /// A scan of all volumes under way.
 #[derive(Clone, Debug, Hash)]
@@ -120,7 +118,7 @@ impl Chunkserver {
             .filter(|(chunk, _)| counts_all || !self.jobs.is_leaving(**chunk))
             .map(|(chunk, r)| replica::report(*chunk, r, self.volume(r.volume).identity.volume))
             .collect();
-        let mut parts: Vec<Vec<ReplicaReport>> = all.chunks(PART).map(<[_]>::to_vec).collect();
+        let mut parts: Vec<Vec<ReplicaReport>> = all.chunks(REPORT_PART).map(<[_]>::to_vec).collect();
         if parts.is_empty() {
             parts.push(Vec::new());
         }

@@ -6,7 +6,6 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::Chunkserver;
-use super::flush::Kept;
 use super::job::data_of;
 use super::names;
 use super::out::Then;
@@ -252,7 +251,7 @@ impl Chunkserver {
             // It went out of use while its bytes were read.
             return false;
         }
-        if replica.kept == Kept::Cached {
+        if replica.kept.is_at_risk() {
             // A sync of it may have failed: the page cache is no witness of the disk. It is written again first.
             reached!("scrub.only_cached");
             self.flush_later(chunk);

@@ -74,7 +74,8 @@ impl Chunkserver {
                 }
                 // What was promised under `sync` is durable: another sync could only fail.
                 let relaxed = self.is_async(chunk);
-                job.lazy = relaxed && self.may_flush_later(job.volume, sealed.length);
+                job.lazy =
+                    relaxed && (self.is_inherited(chunk) || self.may_flush_later(job.volume, sealed.length));
                 if self.unsynced_path(chunk).is_some() || (relaxed && !job.lazy) {
                     job.script.step(DiskRequest::Sync(names::data(job.volume, self.cluster, chunk)));
                 }
@@ -138,6 +139,11 @@ impl Chunkserver {
 
     fn data_path(&self, job: &Job) -> DiskPath {
         names::data(job.volume, self.cluster, job.chunk)
+    }
+
+    /// Whether a sync of its bytes would prove nothing: they have to be written again.
+    fn is_inherited(&self, chunk: ChunkId) -> bool {
+        self.replicas.get(&chunk).is_some_and(|r| r.kept == Kept::Inherited)
     }
 
     fn is_async(&self, chunk: ChunkId) -> bool {
@@ -216,7 +222,11 @@ impl Chunkserver {
     fn finish_seal(&mut self, job: &Job) -> Option<Job> {
         let ToServer::Seal { sealed, .. } = job.order else { return None };
         let lazy = job.lazy && !self.setup.defects.has(Defect::LazySealNeverFlushed);
-        let kept = if lazy { Kept::Cached } else { Kept::Durable };
+        let kept = match lazy {
+            true if self.is_inherited(sealed.chunk) => Kept::Inherited,
+            true => Kept::Cached,
+            false => Kept::Durable,
+        };
         self.become_sealed(job.volume, &sealed, job.table.clone(), kept);
         // The sidecar already overrules what the journal says about the unsealed replica.
         let forget = alloc::vec![Record::Forget { chunk: sealed.chunk }];

@@ -19,10 +19,11 @@ use super::recovery::{Found, Recovery};
 use super::replica::{Replica, Unsealed};
 use crate::defect::Defect;
 use crate::disk::{DiskRequest, DiskResult};
-use crate::id::{ChunkId, ChunkVersion};
+use crate::id::{ChunkId, ChunkVersion, Durability};
+use crate::limits::FILE_PIECE;
 use crate::machine::Level;
 use crate::message::{ReplicaState, SealedChunk};
-use crate::payload::{BLOCK_BYTES, MAX_PAYLOAD};
+use crate::payload::BLOCK_BYTES;
 use crate::reached;
 
 /// The replica whose bytes are being read.
@@ -92,7 +93,7 @@ impl Chunkserver {
         let Some(tail) = r.tail else { return };
         let length = r.promise(tail.chunk).map_or(0, |(length, _)| length);
         let path = names::data(index, self.volume(index).identity.cluster, tail.chunk);
-        let (offset, length) = (tail.offset, (length - tail.offset).min(u64::from(MAX_PAYLOAD)) as u32);
+        let (offset, length) = (tail.offset, (length - tail.offset).min(u64::from(FILE_PIECE)) as u32);
         self.out.disk(DiskRequest::Read { path, offset, length }, Then::Recovery { volume: index, tag: 0 });
     }
 
@@ -100,7 +101,7 @@ impl Chunkserver {
         let truncates = self.setup.defects.has(Defect::TruncateDamage);
         let Some(Tail { chunk, offset }) = r.tail else { return };
         let Some((length, crcs)) = r.promise(chunk) else { return };
-        let expected = (length - offset).min(u64::from(MAX_PAYLOAD));
+        let expected = (length - offset).min(u64::from(FILE_PIECE));
         let (bad, why) = match data_of(result) {
             Err(error) => {
                 reached!("recovery.tail_unreadable");
@@ -239,8 +240,11 @@ impl Chunkserver {
             stream: None,
         };
         let generation = self.next_generation();
+        let kept = match unsealed.grant.durability {
+            Durability::Async => self.inherited(),
+            Durability::Sync => Kept::Durable,
+        };
         let (length, unsealed) = (replayed.length, Some(Box::new(unsealed)));
-        let kept = Kept::Durable;
         Replica { volume, version, state, length, crc: 0, kept, generation, unsealed }
     }
 

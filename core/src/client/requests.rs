@@ -144,6 +144,11 @@ impl Requests {
         let pending = self.pending.remove(&request)?;
         self.timers.remove(&(pending.timer, request));
         reached!("client.request_gave_up");
+        if cx.defects.has(Defect::RefusalPassedOn)
+            && let Some(error) = pending.last_error
+        {
+            return Some((pending.then, Err(ClientError::Master(error))));
+        }
         let why = match &pending.last_error {
             Some(error) => error.to_string(),
             None => String::from("no answer"),

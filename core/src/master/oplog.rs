@@ -16,6 +16,7 @@ use super::recovery::{Recovery, Step};
 use crate::defect::{Defect, Defects};
 use crate::disk::{DiskError, DiskOk, DiskPath, DiskRequest, DiskResult};
 use crate::id::{ClusterId, OpId};
+use crate::limits::LOG_GROUP;
 use crate::log::{FileHeader, GroupWriter, HEADER_BYTES, LogKind, RECORD_OVERHEAD};
 use crate::reached;
 use crate::time::{Span, Time};
@@ -24,8 +25,6 @@ use crate::time::{Span, Time};
 const MARK_AFTER: Span = Span::from_ms(1_000);
 /// A write that found no space is tried again after so long.
 const RETRY_AFTER: Span = Span::from_ms(1_000);
-/// A group takes no more records beyond this size.
-const GROUP_BYTES: usize = 4 * 1024 * 1024;
 
 /// The name of the segment that begins at `first_index`.
 pub(super) fn segment_name(first_index: u64) -> String {
@@ -392,7 +391,7 @@ impl<T> Oplog<T> {
         let mut group = GroupWriter::new(self.segment.end, self.segment.durable_end, self.next_index);
         while let Some(record) = self.queue.front() {
             let more = record.payload.len() + RECORD_OVERHEAD;
-            if !group.is_empty() && group.len() + more > GROUP_BYTES {
+            if !group.is_empty() && group.len() + more > LOG_GROUP {
                 break;
             }
             let Some(record) = self.queue.pop_front() else { break };

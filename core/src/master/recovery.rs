@@ -16,8 +16,8 @@ use crate::codec;
 use crate::defect::{Defect, Defects};
 use crate::disk::{DiskError, DiskOk, DiskRequest, DiskResult, Entry};
 use crate::id::ClusterId;
+use crate::limits::LOG_PIECE;
 use crate::log::{FileHeader, GroupWriter, HEADER_BYTES, HeaderError, LogKind, Scan};
-use crate::payload::MAX_PAYLOAD;
 use crate::reached;
 
 /// Names the cluster that a master's directory belongs to.
@@ -298,7 +298,7 @@ impl Recovery {
     }
 
     fn read(&mut self, scan: Option<Scan>, offset: u64) -> Step {
-        let request = DiskRequest::Read { path: self.segment.path.clone(), offset, length: MAX_PAYLOAD };
+        let request = DiskRequest::Read { path: self.segment.path.clone(), offset, length: LOG_PIECE };
         self.go(State::Read { scan, offset }, request)
     }
 
@@ -317,7 +317,7 @@ impl Recovery {
         };
         scan.feed(body);
         self.take_records(&mut scan);
-        if bytes.len() as u64 == u64::from(MAX_PAYLOAD) {
+        if bytes.len() as u64 == u64::from(LOG_PIECE) {
             return self.read(Some(scan), offset + bytes.len() as u64);
         }
         self.end_of_segment(scan)
@@ -416,7 +416,7 @@ impl Recovery {
             return self.sync();
         }
         let path = self.segment.path.clone();
-        let length = left.min(u64::from(MAX_PAYLOAD)) as u32;
+        let length = left.min(u64::from(LOG_PIECE)) as u32;
         self.go(State::Reread { from }, DiskRequest::Read { path, offset: from, length })
     }
 

@@ -203,12 +203,13 @@ impl Draw<'_> {
         ]
     }
 
-    /// Of three members two can't hear the master; the third has voted when it loses what it had, or, under `async`, its power.
-    /// It comes back as another incarnation before one of the others votes: its vote counts no more.
+    /// Of three members two can't hear the master; the third has voted when it loses what it had, its journal, or, under
+    /// `async`, its power. It comes back as another incarnation before one of the others votes: its vote counts no more.
     pub(super) fn lost_vote(&mut self) -> Vec<Strike> {
         let Some(Target::Server(at)) = self.victim.cloned() else { return Vec::new() };
         let gives_up = self.shape.client.append_timeout_ms;
-        let lasts = gives_up + 500 + self.rng.below(2_000);
+        // Longer than its time-out no seal waits: the next one begins without votes.
+        let lasts = gives_up + 100 + self.rng.below(self.shape.master.seal_timeout_ms);
         let mut others = vec![Target::Primary, Target::Member(1), Target::Member(2)];
         others.remove(self.rng.below(3) as usize);
         let written = || Some(Moment::at(at, Cue::Data, 0));
@@ -220,14 +221,21 @@ impl Draw<'_> {
             })
             .collect();
         let target = Target::Server(at);
-        let lost = if self.shape.is_relaxed() && self.rng.chance(1, 2) {
-            Fault::PowerCut { target }
-        } else {
-            Fault::Wipe { target, volume: self.rng.below(4) as u16, power: self.rng.chance(1, 3) }
+        let (voted, down) = (1_000 + self.rng.below(40_000), 5 + self.rng.below(40));
+        let mut strike = |us, for_ms, fault| {
+            let cue = Some(Moment::at(at, Cue::Fence, voted + us));
+            strikes.push(Strike { at_ms: self.at_ms + gives_up * 3 / 4, cue, for_ms, fault });
         };
-        let voted = Moment::at(at, Cue::Fence, 1_000 + self.rng.below(40_000));
-        let down = 5 + self.rng.below(40);
-        strikes.push(Strike { cue: Some(voted), ..self.strike(gives_up * 3 / 4, down, lost) });
+        if self.shape.is_relaxed() && self.rng.chance(1, 2) {
+            strike(0, down, Fault::PowerCut { target });
+        } else if self.rng.chance(1, 2) {
+            // Its disks stay, and what it promised on them is void.
+            strike(0, 1, Fault::Flip { target: target.clone(), bits: 1, youngest: false, journals: true });
+            strike(500, down, Fault::Kill { target });
+        } else {
+            let (volume, power) = (self.rng.below(4) as u16, self.rng.chance(1, 3));
+            strike(0, down, Fault::Wipe { target, volume, power });
+        }
         strikes
     }
 

@@ -217,6 +217,23 @@ fn what_a_sync_could_not_save_counts_only_after_it_was_written_again() {
 }
 
 #[test]
+fn what_a_process_left_in_the_page_cache_is_written_again_by_the_next_one() {
+    let bytes = pattern(2_500_000);
+    let mut world = sealed_in_the_page_cache(&bytes);
+    world.nodes[0].disk.failing = Some((DATA_SYNC, DiskError::Io("EIO".into())));
+    world.nodes[0].stuck = Some("journal-");
+    world.pass(6_000);
+    assert_eq!(world.state(0, 5), Some(ReplicaState::Damaged), "and its journal never gets the note");
+    world.nodes[0].disk.failing = None;
+    world.restart(0, false);
+    assert_eq!(world.state(0, 5), Some(ReplicaState::Sealed), "it can be read");
+    world.pass(60_000);
+    power_cut(&mut world, |_| false);
+    assert_eq!(world.state(0, 5), Some(ReplicaState::Sealed));
+    assert_eq!(world.read(0, 5, V2, 2_490_000, 10_000).unwrap().bytes, bytes[2_490_000..]);
+}
+
+#[test]
 fn what_a_sync_could_not_save_and_has_rotted_stays_damaged() {
     let bytes = pattern(150_000);
     let mut world = sealed_in_the_page_cache(&bytes);
