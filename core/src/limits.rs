@@ -16,4 +16,4 @@ pub const JOURNAL_GROUP: usize = if SIMULATED { 2 * 1024 } else { 512 * 1024 };
 /// Bytes that a group of the master's log has at the most, one large record aside.
 pub const LOG_GROUP: usize = if SIMULATED { 4 * 1024 } else { 4 * 1024 * 1024 };
 
-const _: () = assert!(FILE_PIECE as u64 % BLOCK_BYTES == 0 && FILE_PIECE <= MAX_PAYLOAD);
+const _: () = assert!((FILE_PIECE as u64).is_multiple_of(BLOCK_BYTES) && FILE_PIECE <= MAX_PAYLOAD);
