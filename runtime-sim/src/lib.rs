@@ -36,4 +36,4 @@ pub use node::{Birth, NodeState};
 pub use options::{DiskFaults, Link, Options, TraceMode};
 pub use outcome::{Failure, FaultCounts, Outcome};
 pub use run::run;
-pub use world::{Comeback, Crash, World};
+pub use world::{Again, Comeback, Crash, World};

@@ -19,8 +19,17 @@ use crate::outcome::FaultCounts;
 pub struct Crash {
     /// The power fails: what is not synced is at risk.
     pub power: bool,
-    /// The new process goes down in the same way after so many of its disk operations; the next one recovers.
-    pub again_after: Option<u64>,
+    /// The new process goes down after so many of its disk operations; the next one recovers.
+    pub again: Option<Again>,
+}
+
+/// How the new process goes down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Again {
+    /// After so many of its disk operations.
+    pub after: u64,
+    /// The power fails.
+    pub power: bool,
 }
 
 /// A node that came back.
@@ -57,19 +66,21 @@ impl World {
     ) -> Comeback<M> {
         let (mut after, birth, now) = self.double(name);
         let at_risk = after.at_risk();
-        let birth = |rng: &mut Rng| Birth {
-            seed: rng.u64(),
-            process: ProcessId(rng.u64()),
-            boot: if crash.power { BootId(rng.u64()) } else { birth.boot },
-            ..birth.clone()
+        let mut boot = birth.boot;
+        let mut next = |power: bool, rng: &mut Rng| {
+            if power {
+                boot = BootId(rng.u64());
+            }
+            Birth { seed: rng.u64(), process: ProcessId(rng.u64()), boot, ..birth.clone() }
         };
         after.go_down(crash.power, rng);
-        if let Some(operations) = crash.again_after {
-            let mut machine = make(&birth(rng));
-            after.recover(&mut machine, now, rng, operations);
-            after.go_down(crash.power, rng);
+        let mut last = next(crash.power, rng);
+        if let Some(again) = crash.again {
+            after.recover(&mut make(&last), now, rng, again.after);
+            after.go_down(again.power, rng);
+            last = next(again.power, rng);
         }
-        let mut machine = make(&birth(rng));
+        let mut machine = make(&last);
         let halted = after.recover(&mut machine, now, rng, u64::MAX);
         Comeback { machine, halted, volumes: after.volumes, at_risk }
     }

@@ -31,7 +31,7 @@ use crate::outcome::FaultCounts;
 use crate::trace::Trace;
 use watch::Observers;
 
-pub use comeback::{Comeback, Crash};
+pub use comeback::{Again, Comeback, Crash};
 
 /// A simulated world. Clones are handles to the same one.
 ///

@@ -5,7 +5,7 @@ use cairn_core::id::OpId;
 use cairn_core::machine::{Effect, Effects, Input, Machine, WakeReason};
 use cairn_core::rng::Rng;
 use cairn_core::time::Time;
-use runtime_sim::{Comeback, Crash, World, run};
+use runtime_sim::{Again, Comeback, Crash, World, run};
 
 use crate::toy::{Order, Toy, disk, options, path, read, start, tell, write};
 
@@ -41,7 +41,7 @@ impl Machine for Counter {
 }
 
 fn toy(world: &World, power: bool, seed: u64) -> Comeback<Toy> {
-    let crash = Crash { power, again_after: None };
+    let crash = Crash { power, again: None };
     world.comeback("a", crash, &mut Rng::new(seed), |_| Toy::default())
 }
 
@@ -78,8 +78,8 @@ fn it_shows_what_a_crash_would_leave_and_leaves_the_run_alone() {
 fn a_new_process_may_go_down_again_before_one_recovers() {
     let outcome = run(5, options(), |world| async move {
         start(&world, "a", false);
-        let end = |again_after, power| {
-            let crash = Crash { power, again_after };
+        let end = |after: Option<u64>, power| {
+            let crash = Crash { power, again: after.map(|after| Again { after, power }) };
             world.comeback("a", crash, &mut Rng::new(1), |_| Counter::default()).halted
         };
         assert_eq!(end(None, true).as_deref(), Some("1 bytes"));

@@ -11,7 +11,7 @@ use cairn_core::chunkserver::{Chunkserver, ReplicaView};
 use cairn_core::id::{ChunkId, ChunkVersion};
 use cairn_core::message::{AppendMessage, FromServer, Message, ReplicaState, Vote};
 use cairn_core::rng::Rng;
-use runtime_sim::{Comeback, Crash, DamageKind};
+use runtime_sim::{Again, Comeback, Crash, DamageKind};
 
 use super::known_damage::KnownDamage;
 use crate::cluster::{Cluster, chunk_of_either, chunk_path, is_journal, lock};
@@ -128,11 +128,15 @@ fn check(
     if harm.iter().any(|d| is_journal(&d.path)) {
         return Ok(());
     }
-    let power = rng.chance(1, 2);
-    let again_after = rng.chance(1, 4).then(|| rng.below(AGAIN_WITHIN));
-    let crash = Crash { power, again_after };
-    let back = world.comeback(node, crash, rng, |birth| cluster.process(node, birth));
-    let what = if power { "lose power" } else { "be killed" };
+    let first = rng.chance(1, 2);
+    let again = rng.chance(1, 4).then(|| Again { after: rng.below(AGAIN_WITHIN), power: rng.chance(1, 2) });
+    let back = world.comeback(node, Crash { power: first, again }, rng, |birth| cluster.process(node, birth));
+    let named = |power| if power { "lose power" } else { "be killed" };
+    let what = match again {
+        Some(again) => format!("{}, and {} when it is back,", named(first), named(again.power)),
+        None => named(first).to_owned(),
+    };
+    let power = first || again.is_some_and(|again| again.power);
     let complain = |text: String| Err(format!("{node}, were it to {what} now, {text}"));
     if let Some(reason) = &back.halted {
         return complain(format!("would end: {reason}"));
