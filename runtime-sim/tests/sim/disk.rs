@@ -225,7 +225,7 @@ fn a_failed_sync_may_lose_writes_for_good() {
             );
             assert!(matches!(
                 disk(&world, "a", DiskRequest::Sync(path("file"))).await,
-                Err(DiskError::Io(_))
+                Err(DiskError::Io(_) | DiskError::NoSpace)
             ));
             world.clear_disk_faults();
             ok(&world, DiskRequest::Sync(path("file"))).await;

@@ -33,6 +33,14 @@ pub fn watch(cluster: &Cluster, violations: &Violations) {
         let count = machine.damage_found();
         let last = found.get(node).copied().unwrap_or(0);
         if last == count {
+            // What was mended meanwhile may be damaged once more.
+            let known = known.get_mut(node).filter(|known| !known.is_empty() && machine.has_recovered());
+            if let Some(known) = known {
+                let is_damaged = |chunk: &ChunkId| {
+                    machine.replica(*chunk).is_some_and(|r| r.state == ReplicaState::Damaged)
+                };
+                known.retain(is_damaged);
+            }
             return;
         }
         found.insert(node.to_owned(), count);
