@@ -159,7 +159,12 @@ fn check(
         }
         let then = back.machine.replica(now.chunk);
         let voted = votes.get(&now.chunk).map_or(0, |(_, length)| *length);
-        if let Some(text) = breach(&now, voted, then, !power || now.is_durable) {
+        // One that was taken for damaged and counts again is damaged until its journal has forgotten that.
+        let forgiven = now.state == ReplicaState::Sealed
+            && then.is_some_and(|then| then.state == ReplicaState::Damaged)
+            && !machine.is_journaled();
+        let survives = !forgiven && (!power || now.is_durable);
+        if let Some(text) = breach(&now, voted, then, survives) {
             return complain(format!("would {text}"));
         }
     }
