@@ -170,6 +170,13 @@ impl MemoryDisk {
         }
     }
 
+    /// Of names that were taken away and not synced, the power cut to come takes these.
+    #[cfg(feature = "defects")]
+    pub(super) fn lose(&mut self, gone: impl Fn(&str) -> bool) {
+        let names = &self.names;
+        self.durable_names.retain(|key, _| names.contains_key(key) || !gone(&key.1));
+    }
+
     /// Bytes that never reached the disk.
     pub(super) fn zero(&mut self, path: &DiskPath, range: core::ops::Range<usize>) {
         let file = self.file(path).unwrap();

@@ -471,3 +471,26 @@ fn another_clusters_master_is_refused() {
     world.run();
     assert!(world.nodes[0].halted.is_none(), "an answer that was not asked for changes nothing");
 }
+
+#[cfg(feature = "defects")]
+#[test]
+fn bytes_that_nobody_describes_are_moved_when_the_move_of_their_sidecar_is_durable() {
+    for (defects, damaged) in
+        [(Defects::none(), false), (Defects::one(crate::defect::Defect::OrphanMovedFirst), true)]
+    {
+        let mut world = World::new();
+        world.plant(defects);
+        let bytes = pattern(10_000);
+        world.write(5, &bytes);
+        world.seal(&[0, 1, 2], 5, &bytes);
+        world.nodes[0].stuck = Some("SyncDir(DiskPath { volume: 0, name: \"chunks/05\"");
+        let (chunk, volume) = (ChunkId(5), world.nodes[0].volumes[0]);
+        world.order(0, ToServer::Drop { chunk, version: V2, volume, reason: DropReason::Excess });
+        world.run();
+        world.restart_late(0, false, &["to: DiskPath { volume: 0, name: \"quarantine/chunk-"]);
+        assert!(world.has_late_answers(0), "the bytes are being moved");
+        world.nodes[0].disk.lose(|name| name.starts_with("chunks/05/chunk-") && !name.ends_with(".meta"));
+        world.restart(0, true);
+        assert_eq!(world.state(0, 5), damaged.then_some(ReplicaState::Damaged));
+    }
+}
