@@ -112,6 +112,8 @@ fn is_excused(cluster: &Cluster, node: &str, chunk: ChunkId, distrusts: bool) ->
                 DamageKind::HandEdit | DamageKind::SyncFailed => {
                     d.path.is_empty() || chunk_of_either(&d.path) == Some(chunk)
                 }
+                // It may have lost its power with that disk.
+                DamageKind::Wipe if cluster.shape.is_relaxed() => true,
                 _ => is_journal(&d.path) && !distrusts,
             }
     });
