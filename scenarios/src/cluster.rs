@@ -333,6 +333,15 @@ impl Cluster {
     }
 }
 
+/// What is kept of a node, made if there is nothing yet.
+pub(crate) fn of_node<'a, T: Default>(all: &'a mut BTreeMap<String, T>, node: &str) -> &'a mut T {
+    // Nearly always it is there, and needs no name of its own.
+    if !all.contains_key(node) {
+        all.insert(node.to_owned(), T::default());
+    }
+    all.get_mut(node).expect("it was just put in")
+}
+
 /// What a mutex guards; a panic elsewhere fails the run by itself.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)

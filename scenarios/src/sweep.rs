@@ -200,7 +200,6 @@ impl Sum {
         summary.slowest.sort_by_key(|(seed, ms)| (std::cmp::Reverse(*ms), *seed));
         summary.slowest.truncate(EXTREMES);
         if figures.inputs >= LONG_RUN {
-            summary.long_runs += 1;
             self.speeds.push((figures.inputs as f64 / report.cpu.as_secs_f64().max(1e-6)) as u64);
         }
         if !report.violations.is_empty() {
@@ -214,6 +213,7 @@ impl Sum {
 
     fn finish(mut self, wall: Duration) -> Summary {
         self.speeds.sort_unstable();
+        self.summary.long_runs = self.speeds.len() as u64;
         self.summary.inputs_per_cpu_second = self.speeds.get(self.speeds.len() / 2).copied().unwrap_or(0);
         self.summary.failing.sort_by_key(|f| f.seed);
         self.summary.faults = self.faults.list().into_iter().map(|(name, n)| (name.to_owned(), n)).collect();

@@ -129,26 +129,25 @@ fn is_passing(refusal: &MasterError) -> bool {
     matches!(refusal, MasterError::Unavailable(_) | MasterError::Busy(_))
 }
 
-fn passed_on(refusal: &MasterError) -> Outcome {
-    Outcome::Broken(format!("the client took a refusal that passes for an answer: {refusal}"))
+/// What an error comes to; `otherwise` if it is no refusal.
+fn refused(error: ClientError, otherwise: fn(ClientError) -> Outcome) -> Outcome {
+    match error {
+        ClientError::Master(refusal) if is_passing(&refusal) => {
+            Outcome::Broken(format!("the client took a refusal that passes for an answer: {refusal}"))
+        }
+        ClientError::Master(refusal) if is_definite(&refusal) => Outcome::Refused(refusal),
+        error => otherwise(error),
+    }
 }
 
 /// The outcome of a failed change.
 fn changing(error: ClientError) -> Outcome {
-    match error {
-        ClientError::Master(refusal) if is_passing(&refusal) => passed_on(&refusal),
-        ClientError::Master(refusal) if is_definite(&refusal) => Outcome::Refused(refusal),
-        error => Outcome::Unknown(error),
-    }
+    refused(error, Outcome::Unknown)
 }
 
 /// The outcome of a failed operation that can't have changed anything.
 fn without_change(error: ClientError) -> Outcome {
-    match error {
-        ClientError::Master(refusal) if is_passing(&refusal) => passed_on(&refusal),
-        ClientError::Master(refusal) if is_definite(&refusal) => Outcome::Refused(refusal),
-        error => Outcome::Failed(error),
-    }
+    refused(error, Outcome::Failed)
 }
 
 async fn create<C: Caller>(

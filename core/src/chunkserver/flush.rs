@@ -242,19 +242,19 @@ impl Chunkserver {
     fn flush_read_again(&mut self, mut job: Job, offset: u64) -> Option<Job> {
         let length = self.replicas.get(&job.chunk)?.length;
         let path = names::data(job.volume, self.cluster, job.chunk);
-        if offset >= length && job.verified {
-            return self.flush_sync(job);
-        }
-        if offset >= length {
-            // A cut may be lost like any other change.
-            job.verified = true;
-            job.phase = Phase::FlushWritingAgain { offset };
-            self.job_disk(&job, DiskRequest::Truncate { path, length });
+        if offset < length {
+            job.phase = Phase::FlushReadingAgain { offset };
+            let length = FILE_PIECE.min((length - offset) as u32);
+            self.job_disk(&job, DiskRequest::Read { path, offset, length });
             return Some(job);
         }
-        job.phase = Phase::FlushReadingAgain { offset };
-        let length = FILE_PIECE.min((length - offset) as u32);
-        self.job_disk(&job, DiskRequest::Read { path, offset, length });
+        if job.verified {
+            return self.flush_sync(job);
+        }
+        // A cut may be lost like any other change.
+        job.verified = true;
+        job.phase = Phase::FlushWritingAgain { offset };
+        self.job_disk(&job, DiskRequest::Truncate { path, length });
         Some(job)
     }
 
@@ -266,9 +266,7 @@ impl Chunkserver {
         let expected = u64::from(FILE_PIECE).min(self.replicas.get(&job.chunk)?.length - offset);
         if first_bad_block(&payload, expected, &job.table).is_some() {
             // It was taken for damaged, and is; or nobody knew.
-            if self.replicas.get(&job.chunk).is_some_and(|r| r.state == ReplicaState::Sealed) {
-                self.mark_damaged(job.chunk, &format!("a block after offset {offset} fails its checksum"));
-            }
+            self.mark_damaged(job.chunk, &format!("a block after offset {offset} fails its checksum"));
             return self.end_flush(&job, false);
         }
         job.phase = Phase::FlushWritingAgain { offset: offset + expected };
@@ -303,12 +301,13 @@ impl Chunkserver {
         match self.run_script(&mut job, result.as_ref()) {
             Ok(false) => Some(job),
             Ok(true) => {
+                let mut damaged = false;
                 if let Some(replica) = self.replicas.get_mut(&job.chunk) {
                     replica.kept = Kept::Durable;
+                    damaged = replica.state == ReplicaState::Damaged;
                 }
                 self.flushed += 1;
-                let damaged = |r: &super::replica::Replica| r.state == ReplicaState::Damaged;
-                if job.verified && self.replicas.get(&job.chunk).is_some_and(damaged) {
+                if job.verified && damaged {
                     reached!("flush.written_again");
                     self.take_back(job.chunk);
                     self.tell_changed(job.chunk);

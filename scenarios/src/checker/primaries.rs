@@ -9,7 +9,7 @@ use cairn_core::id::{ChunkId, ProcessId};
 use cairn_core::message::{FromServer, Grant, MasterReply, Message, ReplicaState, ToServer};
 use cairn_core::time::{Span, Time};
 
-use crate::cluster::{Cluster, lock};
+use crate::cluster::{Cluster, lock, of_node};
 use crate::violation::Violations;
 
 const NAME: &str = "primaries";
@@ -44,10 +44,7 @@ struct Memory {
 impl Memory {
     /// What is known of a server, and what was granted.
     fn server(&mut self, name: &str) -> (&mut Server, &BTreeMap<ChunkId, Grant>) {
-        if !self.servers.contains_key(name) {
-            self.servers.insert(name.to_owned(), Server::default());
-        }
-        (self.servers.get_mut(name).expect("it was just put in"), &self.grants)
+        (of_node(&mut self.servers, name), &self.grants)
     }
 }
 
@@ -88,19 +85,16 @@ pub fn watch(cluster: &Cluster, violations: &Violations) {
     });
     let (found, clocks) = (violations.clone(), cluster.clone());
     cluster.world.observe_chunkserver(move |now, name, machine| {
-        if let Some(until) = machine.lease_until() {
-            let mut memory = lock(&memory);
-            let (server, _) = memory.server(name);
-            if server.believed.replace(until) != Some(until) {
-                let left = until.since(clocks.world.clock(name));
-                let ends = now + Span(left.0 - left.0 / DRIFT);
-                if left > Span::ZERO && ends > server.lease {
-                    let given = server.lease;
-                    found.add(
-                        NAME,
-                        format!("{name} takes its lease to run until {ends}, it was given one until {given}"),
-                    );
-                }
+        if let Some(until) = machine.lease_until()
+            && let server = lock(&memory).server(name).0
+            && server.believed.replace(until) != Some(until)
+        {
+            let left = until.since(clocks.world.clock(name));
+            let (ends, given) = (now + Span(left.0 - left.0 / DRIFT), server.lease);
+            if left > Span::ZERO && ends > given {
+                let text =
+                    format!("{name} takes its lease to run until {ends}, it was given one until {given}");
+                found.add(NAME, text);
             }
         }
         let mut replicas = machine.open_replicas().peekable();

@@ -9,7 +9,7 @@ use cairn_core::id::ChunkId;
 use cairn_core::message::{AppendMessage, FromServer, Message, ReplicaState, ToServer, Vote};
 use runtime_sim::DamageKind;
 
-use crate::cluster::{Cluster, chunk_of, chunk_of_either, is_journal, lock};
+use crate::cluster::{Cluster, chunk_of, chunk_of_either, is_journal, lock, of_node};
 use crate::violation::Violations;
 
 const NAME: &str = "purges";
@@ -23,17 +23,7 @@ struct Server {
     distrusts: bool,
 }
 
-#[derive(Default)]
-struct Memory(BTreeMap<String, Server>);
-
-impl Memory {
-    fn server(&mut self, name: &str) -> &mut Server {
-        if !self.0.contains_key(name) {
-            self.0.insert(name.to_owned(), Server::default());
-        }
-        self.0.get_mut(name).expect("it was just put in")
-    }
-}
+type Memory = BTreeMap<String, Server>;
 
 /// Follows promises, orders, and moves into the quarantine.
 pub fn watch(cluster: &Cluster, violations: &Violations) {
@@ -42,7 +32,7 @@ pub fn watch(cluster: &Cluster, violations: &Violations) {
     let promises = memory.clone();
     world.observe_sends(move |_, node, _, _, message| {
         if let Some(chunk) = promise(message) {
-            lock(&promises).server(node).promised.insert(chunk);
+            of_node(&mut lock(&promises), node).promised.insert(chunk);
         }
     });
     let orders = memory.clone();
@@ -52,14 +42,12 @@ pub fn watch(cluster: &Cluster, violations: &Violations) {
             Message::ToServer(ToServer::Copy { sealed, .. }) => sealed.chunk,
             _ => return,
         };
-        lock(&orders).server(to).ordered.insert(chunk);
+        of_node(&mut lock(&orders), to).ordered.insert(chunk);
     });
     let found = memory.clone();
     world.observe_chunkserver(move |_, node, machine| {
-        let distrusts = machine.damaged_journals() > 0;
-        let mut memory = lock(&found);
-        if distrusts || memory.0.get(node).is_some_and(|server| server.distrusts) {
-            memory.server(node).distrusts = distrusts;
+        if !machine.has_recovered() {
+            of_node(&mut lock(&found), node).distrusts = machine.damaged_journals() > 0;
         }
     });
     let (seen, violations) = (cluster.clone(), violations.clone());
@@ -70,7 +58,7 @@ pub fn watch(cluster: &Cluster, violations: &Violations) {
             return;
         }
         let mut memory = lock(&memory);
-        let server = memory.server(node);
+        let server = of_node(&mut memory, node);
         if server.promised.contains(&chunk)
             && !server.ordered.contains(&chunk)
             && !is_excused(&seen, node, chunk, server.distrusts)
@@ -112,8 +100,6 @@ fn is_excused(cluster: &Cluster, node: &str, chunk: ChunkId, distrusts: bool) ->
                 DamageKind::HandEdit | DamageKind::SyncFailed => {
                     d.path.is_empty() || chunk_of_either(&d.path) == Some(chunk)
                 }
-                // It may have lost its power with that disk.
-                DamageKind::Wipe if cluster.shape.is_relaxed() => true,
                 _ => is_journal(&d.path) && !distrusts,
             }
     });

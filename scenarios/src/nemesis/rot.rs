@@ -77,6 +77,7 @@ pub(super) fn strike(fault: &Fault, cluster: &Cluster) -> Undo {
         }
         Fault::Wipe { volume, power, .. } => {
             if *power {
+                cluster.note_power_cut(&node);
                 world.power_cut(&node);
             } else {
                 world.kill(&node);

@@ -246,12 +246,7 @@ impl Draw<'_> {
         }
         // Half of the time what it has is not synced then: syncs hang since bytes came.
         let place = self.rng.chance(1, 2).then(|| self.place());
-        let errors = Fault::DiskErrors {
-            target: Target::Cued,
-            read_per_million: 0,
-            write_per_million: 0,
-            sync_per_million: 200_000 + self.rng.below(1_000_000).min(800_000) as u32,
-        };
+        let errors = self.failing_syncs(Target::Cued);
         // Bytes that were written and not yet synced are synced at once.
         let after_us = if self.rng.chance(1, 2) { 0 } else { self.rng.below(100) };
         let cue = Some(Moment { what: Cue::Fence, at: place, after_us });
@@ -270,11 +265,15 @@ impl Draw<'_> {
     /// made durable.
     fn failed_flush(&mut self) -> Vec<Strike> {
         let Some(target) = self.victim.cloned() else { return Vec::new() };
-        let sync_per_million = 200_000 + self.rng.below(1_000_000).min(800_000) as u32;
-        let errors =
-            Fault::DiskErrors { target, read_per_million: 0, write_per_million: 0, sync_per_million };
+        let errors = self.failing_syncs(target);
         let lasts = 50 + self.rng.below(1_000);
         vec![self.strike(0, lasts, errors)]
+    }
+
+    /// One sync in five fails, or more.
+    fn failing_syncs(&mut self, target: Target) -> Fault {
+        let sync_per_million = 200_000 + self.rng.below(1_000_000).min(800_000) as u32;
+        Fault::DiskErrors { target, read_per_million: 0, write_per_million: 0, sync_per_million }
     }
 
     /// A server starts, or goes on, while some of what it reads can't be read; a moment later all of it can.

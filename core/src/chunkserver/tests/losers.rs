@@ -5,12 +5,13 @@ use bytes::Bytes;
 
 use super::world::*;
 use crate::disk::{DiskPath, DiskRequest};
-use crate::id::ChunkId;
+use crate::id::{Address, ChunkId};
 use crate::message::{DropReason, ReplicaState, ToServer};
 
 /// Server 0 has a sealed replica on each of two volumes; the answer to the first step of moving one of them away is late.
-/// Returns which volume that is.
-fn two_replicas(world: &mut World, bytes: &[u8]) -> u16 {
+/// Returns which volume that is, too.
+fn two_replicas(bytes: &[u8]) -> (World, u16) {
+    let mut world = World::new();
     world.volumes = 2;
     world.restart(0, false);
     world.write(5, bytes);
@@ -24,15 +25,15 @@ fn two_replicas(world: &mut World, bytes: &[u8]) -> u16 {
     }
     world.restart_late(0, false, &["quarantine/chunk-"]);
     assert!(world.has_late_answers(0), "one of the two is being moved away");
-    1 - world.view(0, 5).unwrap().volume_index
+    world.nodes[0].late = &[];
+    let loser = 1 - world.view(0, 5).unwrap().volume_index;
+    (world, loser)
 }
 
 #[test]
 fn of_two_replicas_one_goes() {
-    let mut world = World::new();
     let bytes = pattern(10_000);
-    let loser = two_replicas(&mut world, &bytes);
-    world.nodes[0].late = &[];
+    let (mut world, loser) = two_replicas(&bytes);
     world.answer_late(0);
     let left = world.nodes[0].disk.find("chunks/05/chunk-");
     assert!(left.len() == 2 && left.iter().all(|path| path.volume != loser), "{left:?}");
@@ -42,30 +43,22 @@ fn of_two_replicas_one_goes() {
 
 #[test]
 fn what_came_to_a_losers_place_meanwhile_stays() {
-    let mut world = World::new();
     let bytes = pattern(10_000);
-    let loser = two_replicas(&mut world, &bytes);
-    world.nodes[0].late = &[];
-    let (winner, taken) =
-        (world.nodes[0].volumes[usize::from(1 - loser)], world.nodes[0].volumes[usize::from(loser)]);
-    world.order(
-        0,
-        ToServer::Drop { chunk: ChunkId(5), version: V2, volume: winner, reason: DropReason::Excess },
-    );
+    let (mut world, loser) = two_replicas(&bytes);
+    let volume = |index| world.nodes[0].volumes[usize::from(index)];
+    let (winner, taken) = (volume(1 - loser), volume(loser));
+    let (chunk, reason) = (ChunkId(5), DropReason::Excess);
+    world.order(0, ToServer::Drop { chunk, version: V2, volume: winner, reason });
     world.run();
     assert_eq!(world.view(0, 5), None);
-    let order = copy(&world, 0, sealed(5, &bytes), &["cs1"]);
-    let ToServer::Copy { sealed, sources, .. } = order else { panic!("{order:?}") };
+    let (sealed, sources) = (sealed(5, &bytes), Vec::from([Address::new("cs1")]));
     world.order(0, ToServer::Copy { sealed, sources, volume: taken });
     world.run();
     let came = world.view(0, 5).unwrap();
     assert_eq!((came.state, came.volume_index), (ReplicaState::Sealed, loser));
     world.answer_late(0);
     world.pass(200);
-    assert_eq!(
-        world.nodes[0].disk.find("chunks/05/chunk-").len(),
-        2,
-        "the new replica's files are where they were"
-    );
+    let left = world.nodes[0].disk.find("chunks/05/chunk-").len();
+    assert_eq!(left, 2, "the new replica's files are where they were");
     assert_eq!(world.read(0, 5, V2, 0, 10_000).unwrap().bytes, bytes);
 }
