@@ -97,6 +97,7 @@ fn disk_faults(now: &DiskFaults, normal: &DiskFaults) -> Option<String> {
         read_errors_per_million: 0,
         write_errors_per_million: 0,
         sync_errors_per_million: 0,
+        errors_below: None,
         ..*normal
     };
     if now == normal || *now == errors {
@@ -118,6 +119,7 @@ fn disk_faults(now: &DiskFaults, normal: &DiskFaults) -> Option<String> {
             words.push(format!("{} % of {what} fail", percent(rate)));
         }
     }
+    words.extend(now.errors_below.map(|directory| format!("in {directory}/ only")));
     Some(if words.is_empty() { format!("{now:?}") } else { words.join(", ") })
 }
 

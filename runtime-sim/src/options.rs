@@ -99,6 +99,8 @@ pub struct DiskFaults {
     pub write_errors_per_million: u32,
     /// Syncs in a million that fail; what they should have made durable may then be lost for good.
     pub sync_errors_per_million: u32,
+    /// Only what is in this directory and below fails; `None`: everything.
+    pub errors_below: Option<&'static str>,
     /// Syncs hang until this ends.
     pub stuck_syncs: bool,
     /// Syncs of directories hang until this ends.
@@ -116,6 +118,7 @@ impl Default for DiskFaults {
             read_errors_per_million: 0,
             write_errors_per_million: 0,
             sync_errors_per_million: 0,
+            errors_below: None,
             stuck_syncs: false,
             stuck_dir_syncs: false,
             stuck_lists: false,

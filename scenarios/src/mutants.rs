@@ -80,7 +80,8 @@ pub fn profile(defect: Defect) -> Profile {
         Defect::FullStartRefused
         | Defect::FullIdentityFails
         | Defect::FailedVolumeCounts
-        | Defect::ListErrorIsAbsence => Profile::Disk,
+        | Defect::ListErrorIsAbsence
+        | Defect::FlushRetried => Profile::Disk,
         Defect::RenameKeepsSource
         | Defect::ReadOffByOne
         | Defect::EarlyVisible

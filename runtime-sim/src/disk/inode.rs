@@ -33,6 +33,8 @@ pub(crate) struct Inode {
     pub(crate) cached: Arc<Vec<u8>>,
     pub(crate) durable: Arc<Vec<u8>>,
     unsynced: VecDeque<Change>,
+    /// A change is in the cache, and no sync will ever write it.
+    lost: bool,
     /// Flipped bytes: the byte that should be there.
     pristine: BTreeMap<u64, u8>,
     bad_sectors: BTreeSet<u64>,
@@ -58,7 +60,9 @@ impl Inode {
     pub(crate) fn sync(&mut self, mark: u64) {
         while self.unsynced.front().is_some_and(|change| change.order <= mark) {
             let change = self.unsynced.pop_front().expect("there is a front");
-            if !change.forgotten {
+            if change.forgotten {
+                self.lost = true;
+            } else {
                 apply(Arc::make_mut(&mut self.durable), &change.what);
             }
         }
@@ -93,6 +97,7 @@ impl Inode {
             }
         }
         self.cached = self.durable.clone();
+        self.lost = false;
         let length = self.durable.len() as u64;
         let durable = &self.durable;
         self.pristine.retain(|at, byte| *at < length && durable[*at as usize] != *byte);
@@ -102,12 +107,13 @@ impl Inode {
     /// Makes everything durable as it is: an outside hand did it.
     pub(crate) fn settle(&mut self) {
         self.unsynced.clear();
+        self.lost = false;
         self.durable = self.cached.clone();
     }
 
     /// Whether a power cut may take something.
     pub(crate) fn is_unsynced(&self) -> bool {
-        !self.unsynced.is_empty()
+        self.lost || !self.unsynced.is_empty()
     }
 
     /// Whether a read of this range fails.

@@ -78,6 +78,7 @@ impl World {
             read_errors_per_million: 0,
             write_errors_per_million: 0,
             sync_errors_per_million: 0,
+            errors_below: None,
             stuck_syncs: false,
             stuck_dir_syncs: false,
             stuck_lists: false,

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 
 use cairn_core::chunkserver::{Chunkserver, ReplicaView};
 use cairn_core::id::{ChunkId, ChunkVersion};
-use cairn_core::message::{AppendMessage, FromServer, Message, ReplicaState, Vote};
+use cairn_core::message::{AppendMessage, FromServer, Message, ReplicaState, ToServer, Vote};
 use cairn_core::rng::Rng;
 use runtime_sim::{Again, Comeback, Crash, DamageKind};
 
@@ -20,12 +20,15 @@ use crate::violation::Violations;
 const NAME: &str = "comeback";
 
 /// One in so many inputs is followed by a comeback; of those that READY was the answer to, of those that settled a replica, of
-/// those that made one durable later, and of those that ended a recovery.
+/// those that made one durable later, of those that ended a recovery, and of those while files are being moved away.
 const ANY: u64 = 3_000;
 const READY: u64 = 2_000;
 const SETTLING: u64 = 60;
-const FLUSHED: u64 = 10;
+const FLUSHED: u64 = 3;
 const RECOVERED: u64 = 3;
+const MOVING: u64 = 30;
+/// Inputs of a process after an order to drop, and after its recovery, within which files are moved away.
+const MOVES: u64 = 20;
 
 /// Disk operations of a process after which it goes down again, at the most: about what recovery takes.
 const AGAIN_WITHIN: u64 = 200;
@@ -40,11 +43,26 @@ struct Memory {
     promising: BTreeMap<String, u64>,
     /// Servers whose present process has not recovered yet.
     recovering: BTreeSet<String>,
+    /// Servers that are moving files away, and for how many inputs that is taken to last.
+    moving: BTreeMap<String, u64>,
     /// Replicas that each server has made durable after their seal.
     flushed: BTreeMap<String, u64>,
 }
 
 impl Memory {
+    /// Whether files are being moved away.
+    fn is_moving(&mut self, node: &str) -> bool {
+        if self.moving.is_empty() {
+            return false;
+        }
+        let Some(left) = self.moving.get_mut(node) else { return false };
+        *left -= 1;
+        if *left == 0 {
+            self.moving.remove(node);
+        }
+        true
+    }
+
     /// Whether a replica was made durable just now: nobody is told, and everybody relies on it.
     fn has_flushed(&mut self, node: &str, count: u64) -> bool {
         if count == 0 || self.flushed.get(node) == Some(&count) {
@@ -77,6 +95,12 @@ pub fn watch(cluster: &Cluster, known_damage: KnownDamage, violations: &Violatio
         };
         memory.promising.insert(node.to_owned(), one_in);
     });
+    let ordered = memory.clone();
+    cluster.world.observe_messages(move |_, _, to, message| {
+        if matches!(message, Message::ToServer(ToServer::Drop { .. })) {
+            lock(&ordered).moving.insert(to.to_owned(), MOVES);
+        }
+    });
     let (seen, violations) = (cluster.clone(), violations.clone());
     let mut rng = cluster.world.rng(NAME);
     cluster.world.observe_chunkserver(move |_, node, machine| {
@@ -90,6 +114,11 @@ pub fn watch(cluster: &Cluster, known_damage: KnownDamage, violations: &Violatio
         }
         if !memory.recovering.is_empty() && memory.recovering.remove(node) {
             one_in = Some(RECOVERED);
+            memory.moving.insert(node.to_owned(), MOVES);
+        }
+        let moving = memory.is_moving(node);
+        if moving {
+            one_in = Some(one_in.map_or(MOVING, |one_in| one_in.min(MOVING)));
         }
         if memory.has_flushed(node, machine.flushed()) {
             one_in = Some(FLUSHED);
@@ -99,7 +128,9 @@ pub fn watch(cluster: &Cluster, known_damage: KnownDamage, violations: &Violatio
         }
         let votes = memory.votes.entry(node.to_owned()).or_default();
         votes.retain(|chunk, (version, length)| stands(machine, *chunk, *version, *length));
-        if let Err(text) = check(&seen, node, machine, (votes, &known_damage), &mut rng) {
+        // Names are lost by two crashes, one after the other, more often than by one.
+        let twice = rng.chance(if moving { 3 } else { 1 }, 4);
+        if let Err(text) = check(&seen, node, machine, (votes, &known_damage, twice), &mut rng) {
             violations.add(NAME, text);
         }
     });
@@ -116,7 +147,7 @@ fn check(
     cluster: &Cluster,
     node: &str,
     machine: &Chunkserver,
-    (votes, known_damage): (&Votes, &KnownDamage),
+    (votes, known_damage, twice): (&Votes, &KnownDamage, bool),
     rng: &mut Rng,
 ) -> Result<(), String> {
     let world = &cluster.world;
@@ -129,7 +160,7 @@ fn check(
         return Ok(());
     }
     let first = rng.chance(1, 2);
-    let again = rng.chance(1, 4).then(|| Again { after: rng.below(AGAIN_WITHIN), power: rng.chance(1, 2) });
+    let again = twice.then(|| Again { after: rng.below(AGAIN_WITHIN), power: rng.chance(1, 2) });
     let back = world.comeback(node, Crash { power: first, again }, rng, |birth| cluster.process(node, birth));
     let named = |power| if power { "lose power" } else { "be killed" };
     let what = match again {
@@ -179,7 +210,8 @@ fn check(
             continue;
         }
         let now = machine.replica(then.chunk);
-        if then.state == ReplicaState::Damaged && now.is_none() && !unsynced {
+        let is_told = now.is_some_and(|now| !now.is_moving || now.state == ReplicaState::Damaged);
+        if then.state == ReplicaState::Damaged && !is_told && !unsynced {
             return complain(format!("would find {} damaged, which it has not", then.chunk));
         }
         let path = path(then.chunk);

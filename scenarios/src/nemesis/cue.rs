@@ -44,6 +44,8 @@ pub enum Cue {
     Complete,
     /// A chunkserver is told to drop a replica that is one too many.
     Drop,
+    /// A chunkserver is told to drop a replica of a chunk that no file has any more.
+    Reclaim,
     /// A chunkserver is told that it is registered.
     Registered,
     /// A client gets bytes that it reads.
@@ -54,7 +56,7 @@ pub enum Cue {
 
 impl Cue {
     /// All of them.
-    pub const EACH: [Cue; 15] = [
+    pub const EACH: [Cue; 16] = [
         Cue::Open,
         Cue::Data,
         Cue::Fence,
@@ -67,6 +69,7 @@ impl Cue {
         Cue::Committed,
         Cue::Complete,
         Cue::Drop,
+        Cue::Reclaim,
         Cue::Registered,
         Cue::Read,
         Cue::Damage,
@@ -76,7 +79,8 @@ impl Cue {
     pub(crate) fn patience(self) -> Duration {
         match self {
             // It is waited for from the moment that its cause is struck.
-            Cue::CopyOver | Cue::Damage => Duration::from_secs(8),
+            Cue::CopyOver | Cue::Damage | Cue::Registered => Duration::from_secs(8),
+            Cue::Reclaim => Duration::from_secs(4),
             _ => Duration::from_secs(1),
         }
     }
@@ -93,6 +97,10 @@ impl Cue {
             | (Cue::Fence, Message::ToServer(ToServer::Fence { chunk, .. }))
             | (Cue::Complete, Message::ToServer(ToServer::Complete { chunk, .. }))
             | (Cue::Drop, Message::ToServer(ToServer::Drop { chunk, reason: DropReason::Excess, .. }))
+            | (
+                Cue::Reclaim,
+                Message::ToServer(ToServer::Drop { chunk, reason: DropReason::Reclaimed, .. }),
+            )
             | (Cue::Vote, Message::FromServer(FromServer::Vote { chunk, .. })) => Some(Some(*chunk)),
             (Cue::Seal, Message::ToServer(ToServer::Seal { sealed, .. }))
             | (Cue::Copy | Cue::CopyOver, Message::ToServer(ToServer::Copy { sealed, .. })) => {

@@ -10,12 +10,13 @@ pub(super) fn strike(fault: &Fault, cluster: &Cluster) -> Undo {
     let node = cluster.resolve(fault.target());
     let normal = normal(cluster, &node);
     let faults = match fault {
-        Fault::DiskErrors { read_per_million, write_per_million, sync_per_million, .. } => {
+        Fault::DiskErrors { read_per_million, write_per_million, sync_per_million, chunks_only, .. } => {
             cluster.note_disk_errors(&node);
             DiskFaults {
                 read_errors_per_million: *read_per_million,
                 write_errors_per_million: *write_per_million,
                 sync_errors_per_million: *sync_per_million,
+                errors_below: chunks_only.then_some("chunks"),
                 ..normal
             }
         }
@@ -36,7 +37,12 @@ pub(super) fn strike(fault: &Fault, cluster: &Cluster) -> Undo {
     match fault {
         // What could not be read may be read again, by the same process too.
         Fault::DiskErrors { write_per_million: 0, sync_per_million: 0, .. } => Undo::Readable(node),
-        _ => Undo::Disks(node),
+        // Nobody notices, unless a volume went out of use.
+        Fault::DiskErrors { chunks_only: true, .. } => Undo::Disks { node, restarts: false },
+        _ => {
+            let restarts = had_errors(cluster, &node);
+            Undo::Disks { node, restarts }
+        }
     }
 }
 
@@ -57,11 +63,11 @@ pub(super) fn set_normal(cluster: &Cluster, node: &str) {
     set(cluster, node, normal(cluster, node));
 }
 
-pub(super) fn restore(cluster: &Cluster, node: &str) {
+/// Ends what is wrong with a node's disks, and starts it again if it `restarts` or has a volume out of use.
+pub(super) fn restore(cluster: &Cluster, node: &str, restarts: bool) {
     set_normal(cluster, node);
     let out_of_use = |server: &Chunkserver| server.failed_volumes().next().is_some();
-    if had_errors(cluster, node) || node != MASTER && cluster.world.inspect(node, out_of_use).unwrap_or(false)
-    {
+    if restarts || node != MASTER && cluster.world.inspect(node, out_of_use).unwrap_or(false) {
         // An operator replaces the cable, or frees space for a volume that needs some to start, and starts the server
         // again. Nothing else may have ended it.
         if cluster.world.is_up(node) {

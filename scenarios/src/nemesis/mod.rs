@@ -264,6 +264,9 @@ pub enum Fault {
         write_per_million: u32,
         /// Syncs.
         sync_per_million: u32,
+        /// Only where chunks are; journals and the rest of the disk are spared.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        chunks_only: bool,
     },
     /// No byte fits on the disks any more.
     FullDisk {
@@ -418,7 +421,7 @@ pub(crate) enum Undo {
     Links(String),
     Quicken(String),
     MendLog,
-    Disks(String),
+    Disks { node: String, restarts: bool },
     Readable(String),
     Lists(String),
 }
@@ -434,7 +437,7 @@ impl Undo {
             Undo::Quicken(node) => cluster.world.set_slowness(&node, Span(0)),
             Undo::MendLog => rot::mend_log(cluster),
             Undo::Links(node) => network::restore_links(cluster, &node),
-            Undo::Disks(node) => disk::restore(cluster, &node),
+            Undo::Disks { node, restarts } => disk::restore(cluster, &node, restarts),
             Undo::Readable(node) => disk::set_normal(cluster, &node),
             Undo::Lists(node) => disk::hang_lists(cluster, &node, false),
         }

@@ -356,6 +356,7 @@ impl Draw<'_> {
                     read_per_million: self.rng.below(50_000) as u32,
                     write_per_million: self.rng.below(20_000) as u32,
                     sync_per_million: self.rng.below(20_000) as u32,
+                    chunks_only: self.rng.chance(1, 3),
                 }
             }
             Kind::SlowDisk => {
@@ -370,6 +371,7 @@ impl Draw<'_> {
                 read_per_million: 0,
                 write_per_million: self.rng.below(20_000) as u32,
                 sync_per_million: self.rng.below(20_000) as u32,
+                chunks_only: false,
             },
             Kind::LogRot => Fault::LogRot,
             Kind::Cut => {

@@ -112,7 +112,7 @@ impl Draw<'_> {
     }
 
     /// A process dies when it has just made a name, or soon after, and its machine loses power when it is back: what the
-    /// first one left to the page cache is gone.
+    /// first one left to the page cache is gone. Half of the time the names are those of what goes into the quarantine.
     pub(super) fn two_crashes(&mut self) -> Vec<Strike> {
         if self.shape.is_relaxed() {
             return Vec::new();
@@ -121,11 +121,12 @@ impl Draw<'_> {
         let target = Target::Server(place);
         let operation = 1 + self.rng.below(3);
         let dies = Fault::CrashPoint { target: target.clone(), operation, power: false, naming: true };
+        let cue = self.rng.chance(1, 2).then(|| Moment::at(place, Cue::Reclaim, 0));
         let again = Moment::at(place, Cue::Registered, self.rng.below(20_000));
         let (down, later) = (10 + self.rng.below(50), 10 + self.rng.below(100));
         let lasts = down + self.rng.below(300);
         vec![
-            self.strike(0, lasts, dies),
+            Strike { cue, ..self.strike(0, lasts, dies) },
             Strike { cue: Some(again), ..self.strike(down, later, Fault::PowerCut { target }) },
         ]
     }
@@ -261,19 +262,26 @@ impl Draw<'_> {
         ]
     }
 
-    /// Under relaxed durability a failed sync is a loss, so only the victim's may fail: what it made of chunks that wait to be
-    /// made durable.
+    /// Under relaxed durability a failed sync is a loss, so only the victim's may fail: of chunks that wait to be made durable,
+    /// at any time, or about when that is due.
     fn failed_flush(&mut self) -> Vec<Strike> {
-        let Some(target) = self.victim.cloned() else { return Vec::new() };
+        let Some(target @ Target::Server(place)) = self.victim.cloned() else { return Vec::new() };
         let errors = self.failing_syncs(target);
-        let lasts = 50 + self.rng.below(1_000);
-        vec![self.strike(0, lasts, errors)]
+        if self.rng.chance(1, 2) {
+            let lasts = 50 + self.rng.below(1_000);
+            return vec![self.strike(0, lasts, errors)];
+        }
+        let early_us = self.rng.below(30_000);
+        let due_us = (self.shape.chunkserver.lazy_sync_ms * 1_000).saturating_sub(early_us);
+        let lasts = 20 + self.rng.below(150);
+        vec![Strike { cue: Some(Moment::at(place, Cue::Seal, due_us)), ..self.strike(0, lasts, errors) }]
     }
 
-    /// One sync in five fails, or more.
+    /// One sync in five fails, or more; half of the time those of journals don't.
     fn failing_syncs(&mut self, target: Target) -> Fault {
         let sync_per_million = 200_000 + self.rng.below(1_000_000).min(800_000) as u32;
-        Fault::DiskErrors { target, read_per_million: 0, write_per_million: 0, sync_per_million }
+        let chunks_only = self.rng.chance(1, 2);
+        Fault::DiskErrors { target, read_per_million: 0, write_per_million: 0, sync_per_million, chunks_only }
     }
 
     /// A server starts, or goes on, while some of what it reads can't be read; a moment later all of it can.
@@ -284,6 +292,7 @@ impl Draw<'_> {
             read_per_million,
             write_per_million: 0,
             sync_per_million: 0,
+            chunks_only: false,
         };
         if self.rng.chance(1, 3) {
             let errors = errors(50_000 + self.rng.below(300_000) as u32);
