@@ -415,8 +415,16 @@ pub(crate) fn chunk_of_either(path: &str) -> Option<ChunkId> {
     chunk_of(path.strip_suffix(SIDECAR).unwrap_or(path))
 }
 
+/// The chunk that a file on a volume is of, wherever it lies: a move may be in the page cache only.
+pub(crate) fn chunk_of_any(path: &str) -> Option<ChunkId> {
+    let (_, name) = path.rsplit_once('/')?;
+    let name = name.strip_prefix("chunk-")?;
+    let uuid = name.split_once('.').map_or(name, |(uuid, _)| uuid);
+    ChunkUuid::parse(uuid)?.parts().map(|(_, chunk)| chunk)
+}
+
 /// The chunk whose bytes are at `path` on a volume.
 pub fn chunk_of(path: &str) -> Option<ChunkId> {
-    let name = path.strip_prefix("chunks/")?.rsplit('/').next()?;
+    let (_, name) = path.strip_prefix("chunks/")?.rsplit_once('/')?;
     ChunkUuid::parse(name.strip_prefix("chunk-")?)?.parts().map(|(_, chunk)| chunk)
 }

@@ -364,15 +364,19 @@ impl Volume {
     pub(crate) fn cut_power(&mut self, rng: &mut Rng, counts: &mut FaultCounts) {
         let in_order = rng.chance(1, 2);
         let keep = rng.below(self.unsynced.len() as u64 + 1);
+        let mut lost_directory = false;
         for (at, change) in std::mem::take(&mut self.unsynced).into_iter().enumerate() {
             let kept = if in_order { (at as u64) < keep } else { rng.chance(1, 2) };
             if kept {
                 change.what.apply(&mut self.durable);
             } else {
                 counts.names_lost += 1;
+                lost_directory |= matches!(change.what, NameWhat::Make { node: Node::Directory, .. });
             }
         }
-        self.drop_unreachable();
+        if lost_directory {
+            self.drop_unreachable();
+        }
         for node in self.durable.values() {
             if let Node::File(file) = node {
                 inside(file).cut_power(rng, counts);
@@ -386,7 +390,7 @@ impl Volume {
     fn drop_unreachable(&mut self) {
         let mut kept: Names = BTreeMap::new();
         let mut by_depth: Vec<(Arc<str>, Node)> = std::mem::take(&mut self.durable).into_iter().collect();
-        by_depth.sort_by_key(|(name, _)| name.matches('/').count());
+        by_depth.sort_by_cached_key(|(name, _)| name.matches('/').count());
         for (name, node) in by_depth {
             let above = parent(&name);
             if above.is_empty() || matches!(kept.get(above), Some(Node::Directory)) {

@@ -239,6 +239,37 @@ fn a_failed_sync_may_lose_writes_for_good() {
 }
 
 #[test]
+fn errors_below_a_directory_spare_the_rest_of_the_disk() {
+    let ((), faults) = alone(5, |world| async move {
+        ok(&world, DiskRequest::MakeDir(path("d"))).await;
+        for name in ["d/one", "dune"] {
+            durable(&world, name, &[1; 512]).await;
+        }
+        let per_million = 1_000_000;
+        let faults = DiskFaults {
+            read_errors_per_million: per_million,
+            write_errors_per_million: per_million,
+            sync_errors_per_million: per_million,
+            errors_below: Some("d"),
+            ..DiskFaults::default()
+        };
+        world.set_disk_faults("a", 0, faults);
+        for request in
+            [write("dune", 0, &[2; 512]), DiskRequest::Sync(path("dune")), DiskRequest::SyncDir(path("d"))]
+        {
+            ok(&world, request).await;
+        }
+        for request in [write("d/one", 0, &[2; 512]), DiskRequest::Sync(path("d/one"))] {
+            assert!(disk(&world, "a", request).await.is_err());
+        }
+        assert!(matches!(read(&world, "a", "d/one").await, Err(DiskError::Io(_))));
+        world.clear_disk_faults();
+        assert_eq!(read(&world, "a", "d/one").await.unwrap(), [1; 512]);
+    });
+    assert_eq!(faults.io_errors, 3);
+}
+
+#[test]
 fn directories_list_their_own_entries() {
     alone(4, |world| async move {
         ok(&world, DiskRequest::MakeDir(path("d/sub"))).await;

@@ -14,7 +14,7 @@ use cairn_core::rng::Rng;
 use runtime_sim::{Again, Comeback, Crash, DamageKind};
 
 use super::known_damage::KnownDamage;
-use crate::cluster::{Cluster, chunk_of_either, chunk_path, is_journal, lock};
+use crate::cluster::{Cluster, chunk_of_any, chunk_path, is_journal, lock};
 use crate::violation::Violations;
 
 const NAME: &str = "comeback";
@@ -24,9 +24,9 @@ const NAME: &str = "comeback";
 const ANY: u64 = 3_000;
 const READY: u64 = 2_000;
 const SETTLING: u64 = 60;
-const FLUSHED: u64 = 3;
+const FLUSHED: u64 = 6;
 const RECOVERED: u64 = 3;
-const MOVING: u64 = 30;
+const MOVING: u64 = 60;
 /// Inputs of a process after an order to drop, and after its recovery, within which files are moved away.
 const MOVES: u64 = 20;
 
@@ -183,7 +183,7 @@ fn check(
     let by_hand = world.damage_injected();
     let by_hand = by_hand.iter().filter(|d| d.node == node && d.kind == DamageKind::HandEdit);
     let harmed: BTreeSet<ChunkId> =
-        harm.iter().chain(by_hand).filter_map(|d| chunk_of_either(&d.path)).collect();
+        harm.iter().chain(by_hand).filter_map(|d| chunk_of_any(&d.path)).collect();
     for now in machine.replicas() {
         if failed.contains(&now.volume_index) || now.is_moving || harmed.contains(&now.chunk) {
             continue;

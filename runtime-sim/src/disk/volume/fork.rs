@@ -92,4 +92,31 @@ mod tests {
         }
         assert!((1..20).contains(&lost), "{lost} of 20 power cuts lost an unsynced write");
     }
+
+    #[test]
+    fn what_a_failed_sync_forgot_stays_at_risk() {
+        let mut forgotten = 0;
+        for seed in 0..20 {
+            let mut volume = Volume::new(DiskFaults::default());
+            volume.put_by_hand("a", b"rest");
+            let (mut rng, mut counts) = (Rng::new(seed), FaultCounts::default());
+            let mut hands = Hands { rng: &mut rng, counts: &mut counts, sync_lost: false, failed: None };
+            let path = DiskPath::new(0, "a");
+            let write = DiskRequest::Write {
+                path: path.clone(),
+                offset: 0,
+                data: vec![b"late"[..].into()],
+                create: false,
+            };
+            volume.execute(write, 0, &mut hands).unwrap();
+            volume.faults.sync_errors_per_million = 1_000_000;
+            volume.execute(DiskRequest::Sync(path.clone()), volume.mark(), &mut hands).unwrap_err();
+            volume.faults.sync_errors_per_million = 0;
+            volume.execute(DiskRequest::Sync(path), volume.mark(), &mut hands).unwrap();
+            let is_lost = volume.durable("a", 0, 9) == Some(b"rest".to_vec());
+            assert_eq!(volume.unsynced_names().contains("a"), is_lost, "seed {seed}");
+            forgotten += u32::from(is_lost);
+        }
+        assert!((1..20).contains(&forgotten), "{forgotten} of 20 failed syncs forgot a write");
+    }
 }
