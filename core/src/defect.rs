@@ -257,6 +257,8 @@ defects! {
     VoteOutlivesIncarnation = "vote-outlives-incarnation",
     /// What an earlier process left in the page cache is made durable by a sync alone.
     InheritedTrusted = "inherited-trusted",
+    /// Of two equal replicas the one that a power cut may take can stay.
+    DurableLoses = "durable-loses",
     /// A volume goes on under its name when its journal is lost.
     VolumeKeepsId = "volume-keeps-id",
     /// A tree in the trash can be restored when a part of it was freed.

@@ -282,9 +282,14 @@ impl Chunkserver {
         replica
     }
 
-    /// One replica of a chunk on each server: of two, after a copy that a crash interrupted, the better one stays.
+    /// One replica of a chunk on each server: of two, after a copy that a crash interrupted, the better one stays. Of equals it is
+    /// the one that a power cut can't take: the other may be of a volume that was out of use while the chunk was copied.
     fn install(&mut self, index: u16, chunk: ChunkId, replica: Replica) {
-        let rank = |r: &Replica| (r.state == ReplicaState::Sealed, r.version, r.length);
+        let risked = self.setup.defects.has(Defect::DurableLoses);
+        let rank = |r: &Replica| {
+            let is_safe = !risked && !r.kept.is_at_risk();
+            (r.state == ReplicaState::Sealed, r.version, r.length, is_safe)
+        };
         let Some(other) = self.replicas.get(&chunk) else {
             self.replicas.insert(chunk, replica);
             return;

@@ -4,7 +4,9 @@ use alloc::vec::Vec;
 
 use super::world::*;
 use crate::config::ChunkserverConfig;
-use crate::disk::DiskError;
+#[cfg(feature = "defects")]
+use crate::defect::{Defect, Defects};
+use crate::disk::{DiskError, DiskPath, DiskRequest};
 use crate::id::*;
 use crate::message::*;
 use crate::payload::MAX_PAYLOAD;
@@ -347,4 +349,52 @@ fn a_believed_sidecar_claims_bytes_that_are_not_there() {
     world.to_master.clear();
     world.restart(0, true);
     assert!(claims(&world).contains(&ReplicaState::Sealed));
+}
+
+/// Server 0 has chunk 5 in the page cache of one volume, and durably on the other.
+fn cached_and_durable(bytes: &[u8]) -> World {
+    let mut world = World::new();
+    world.volumes = 2;
+    world.restart(0, false);
+    write(&mut world, 5, bytes);
+    world.seal(&[1], 5, bytes);
+    world.pass(6_000);
+    world.seal(&[0], 5, bytes);
+    let cached = world.view(0, 5).unwrap();
+    assert!(!cached.is_durable);
+    let volume = 1 - cached.volume_index;
+    let files: Vec<_> = {
+        let disk = &mut world.nodes[1].disk;
+        disk.find("chunks/05/chunk-").into_iter().map(|path| (disk.contents(&path), path.name)).collect()
+    };
+    assert_eq!(files.len(), 2);
+    let node = &mut world.nodes[0];
+    let directory = DiskPath::new(volume, "chunks/05");
+    node.disk.perform(&DiskRequest::MakeDir(directory.clone())).unwrap();
+    node.disk.perform(&DiskRequest::SyncDir(DiskPath::new(volume, "chunks"))).unwrap();
+    for (bytes, name) in files {
+        let path = DiskPath { volume, name };
+        let data = alloc::vec![bytes.into()];
+        node.disk.perform(&DiskRequest::Write { path: path.clone(), offset: 0, data, create: true }).unwrap();
+        node.disk.perform(&DiskRequest::Sync(path)).unwrap();
+    }
+    node.disk.perform(&DiskRequest::SyncDir(directory)).unwrap();
+    world
+}
+
+#[cfg(feature = "defects")]
+#[test]
+fn of_two_equal_replicas_the_durable_one_stays() {
+    let bytes = pattern(10_000);
+    for (defects, left) in [
+        (Defects::none(), Some(ReplicaState::Sealed)),
+        (Defects::one(Defect::DurableLoses), Some(ReplicaState::Damaged)),
+    ] {
+        let mut world = cached_and_durable(&bytes);
+        world.plant(defects);
+        world.restart(0, false);
+        assert_eq!(world.nodes[0].disk.find("quarantine/chunk-").len(), 2, "one of the two was moved away");
+        power_cut(&mut world, |_| false);
+        assert_eq!(world.state(0, 5), left);
+    }
 }
