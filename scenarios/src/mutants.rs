@@ -81,7 +81,8 @@ pub fn profile(defect: Defect) -> Profile {
         | Defect::FullIdentityFails
         | Defect::FailedVolumeCounts
         | Defect::ListErrorIsAbsence
-        | Defect::FlushRetried => Profile::Disk,
+        | Defect::FlushRetried
+        | Defect::DurableLoses => Profile::Disk,
         Defect::RenameKeepsSource
         | Defect::ReadOffByOne
         | Defect::EarlyVisible
