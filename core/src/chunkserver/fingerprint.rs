@@ -45,6 +45,7 @@ impl Hash for Chunkserver {
             damaged_journals: _,
             scrubbed_bytes: _,
             flushed: _,
+            second_replicas: _,
         } = self;
         (setup.boot, setup.process, now, started, stopping, shutdown_syncs, next_housekeeping).hash(state);
         out.under_way().for_each(|then| then.hash(state));

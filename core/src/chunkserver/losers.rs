@@ -18,6 +18,7 @@ pub(super) struct Loser {
 
 impl Chunkserver {
     pub(super) fn quarantine_loser(&mut self, chunk: ChunkId, volume: u16) {
+        self.second_replicas += 1;
         let script = self.quarantine_steps(chunk, volume, false);
         self.losers.push_back(Loser { chunk, volume, script });
         if self.losers.len() == 1 {

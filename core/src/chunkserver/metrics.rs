@@ -60,6 +60,14 @@ impl Chunkserver {
             "Replicas made durable after their seal.",
             flushed,
         );
+        let second = self.second_replicas;
+        put(
+            m,
+            counter,
+            "cairn_chunkserver_second_replicas_total",
+            "Replicas moved away because a start found two.",
+            second,
+        );
         for (index, volume) in self.volumes.iter().enumerate() {
             let (total, free) = volume.space.unwrap_or((0, 0));
             for (name, kind, help, value) in [

@@ -147,6 +147,7 @@ pub struct Chunkserver {
     damaged_journals: u64,
     scrubbed_bytes: u64,
     flushed: u64,
+    second_replicas: u64,
 }
 
 /// One replica, for checkers.
@@ -225,6 +226,7 @@ impl Chunkserver {
             damaged_journals: 0,
             scrubbed_bytes: 0,
             flushed: 0,
+            second_replicas: 0,
             setup,
         }
     }
@@ -316,6 +318,11 @@ impl Chunkserver {
     /// How many replicas were made durable after they had been sealed in the page cache.
     pub fn flushed(&self) -> u64 {
         self.flushed
+    }
+
+    /// How many replicas were moved away because a start found a better one, or an equal one, on another volume.
+    pub fn second_replicas(&self) -> u64 {
+        self.second_replicas
     }
 
     /// Whether nothing is on its way into its journals: what had to be on stable storage is.

@@ -61,6 +61,14 @@ impl NameWhat {
         }
     }
 
+    fn node(&self) -> &Node {
+        match self {
+            NameWhat::Make { node, .. } | NameWhat::Rename { node, .. } | NameWhat::Remove { node, .. } => {
+                node
+            }
+        }
+    }
+
     fn touches(&self, directory: &str) -> bool {
         match self {
             NameWhat::Make { name, .. } | NameWhat::Remove { name, .. } => is_in(name, directory),

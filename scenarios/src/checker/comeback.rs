@@ -27,7 +27,7 @@ const SETTLING: u64 = 60;
 const FLUSHED: u64 = 6;
 const RECOVERED: u64 = 3;
 const MOVING: u64 = 60;
-/// Inputs of a process after an order to drop, and after its recovery, within which files are moved away.
+/// Inputs of a process after an order to drop, or after a recovery that found a chunk twice, within which files are moved away.
 const MOVES: u64 = 20;
 
 /// Disk operations of a process after which it goes down again, at the most: about what recovery takes.
@@ -43,24 +43,25 @@ struct Memory {
     promising: BTreeMap<String, u64>,
     /// Servers whose present process has not recovered yet.
     recovering: BTreeSet<String>,
-    /// Servers that are moving files away, and for how many inputs that is taken to last.
-    moving: BTreeMap<String, u64>,
+    /// Servers that are moving files away: for how many inputs that is taken to last, and how many one comeback follows.
+    moving: BTreeMap<String, (u64, u64)>,
     /// Replicas that each server has made durable after their seal.
     flushed: BTreeMap<String, u64>,
 }
 
 impl Memory {
-    /// Whether files are being moved away.
-    fn is_moving(&mut self, node: &str) -> bool {
+    /// If files are being moved away, how many inputs one comeback follows.
+    fn moving(&mut self, node: &str) -> Option<u64> {
         if self.moving.is_empty() {
-            return false;
+            return None;
         }
-        let Some(left) = self.moving.get_mut(node) else { return false };
+        let (left, one_in) = self.moving.get_mut(node)?;
         *left -= 1;
-        if *left == 0 {
+        let (left, one_in) = (*left, *one_in);
+        if left == 0 {
             self.moving.remove(node);
         }
-        true
+        Some(one_in)
     }
 
     /// Whether a replica was made durable just now: nobody is told, and everybody relies on it.
@@ -98,7 +99,7 @@ pub fn watch(cluster: &Cluster, known_damage: KnownDamage, violations: &Violatio
     let ordered = memory.clone();
     cluster.world.observe_messages(move |_, _, to, message| {
         if matches!(message, Message::ToServer(ToServer::Drop { .. })) {
-            lock(&ordered).moving.insert(to.to_owned(), MOVES);
+            lock(&ordered).moving.insert(to.to_owned(), (MOVES, MOVING));
         }
     });
     let (seen, violations) = (cluster.clone(), violations.clone());
@@ -114,12 +115,12 @@ pub fn watch(cluster: &Cluster, known_damage: KnownDamage, violations: &Violatio
         }
         if !memory.recovering.is_empty() && memory.recovering.remove(node) {
             one_in = Some(RECOVERED);
-            memory.moving.insert(node.to_owned(), MOVES);
+            if machine.second_replicas() > 0 {
+                memory.moving.insert(node.to_owned(), (MOVES, RECOVERED));
+            }
         }
-        let moving = memory.is_moving(node);
-        if moving {
-            one_in = Some(one_in.map_or(MOVING, |one_in| one_in.min(MOVING)));
-        }
+        let moving = memory.moving(node);
+        one_in = one_in.into_iter().chain(moving).min();
         if memory.has_flushed(node, machine.flushed()) {
             one_in = Some(FLUSHED);
         }
@@ -129,7 +130,7 @@ pub fn watch(cluster: &Cluster, known_damage: KnownDamage, violations: &Violatio
         let votes = memory.votes.entry(node.to_owned()).or_default();
         votes.retain(|chunk, (version, length)| stands(machine, *chunk, *version, *length));
         // Names are lost by two crashes, one after the other, more often than by one.
-        let twice = rng.chance(if moving { 3 } else { 1 }, 4);
+        let twice = rng.chance(if moving.is_some() { 3 } else { 1 }, 4);
         if let Err(text) = check(&seen, node, machine, (votes, &known_damage, twice), &mut rng) {
             violations.add(NAME, text);
         }

@@ -67,15 +67,17 @@ impl Volume {
         self.used = self.recount();
     }
 
-    /// Removes a file, durably at once.
+    /// Removes a file, durably at once: whatever gave it its name comes to nothing.
     pub(crate) fn remove_by_hand(&mut self, name: &str) -> bool {
-        let found = self.file(name).is_ok();
-        if found {
-            self.names.remove(name);
-            self.durable.remove(name);
-            self.used = self.recount();
+        if self.file(name).is_err() {
+            return false;
         }
-        found
+        let Some(gone) = self.names.remove(name) else { return false };
+        self.durable.remove(name);
+        self.durable.retain(|_, node| !node.is(&gone));
+        self.unsynced.retain(|change| !change.what.node().is(&gone));
+        self.used = self.recount();
+        true
     }
 
     /// Cuts or extends a file, durably at once.

@@ -1,6 +1,10 @@
 use proptest::prelude::*;
 
 use super::*;
+use cairn_core::disk::DiskPath;
+use cairn_core::rng::Rng;
+
+use crate::disk::Hands;
 
 proptest! {
     #[test]
@@ -26,5 +30,35 @@ proptest! {
                 prop_assert_eq!(is_in(name, directory), parent(name) == directory, "{} in {}", name, directory);
             }
         }
+    }
+}
+
+/// A hand may take a file away whose name is in the cache only.
+#[test]
+fn what_a_hand_removed_no_sync_and_no_power_cut_brings_back() {
+    for seed in 0..20 {
+        let mut volume = Volume::new(DiskFaults::default());
+        let (mut rng, mut counts) = (Rng::new(seed), FaultCounts::default());
+        let mut hands = Hands { rng: &mut rng, counts: &mut counts, sync_lost: false, failed: None };
+        let [staged, named] = ["staged", "named"].map(|name| DiskPath::new(0, name));
+        volume.put_by_hand("named", b"old");
+        let write = DiskRequest::Write {
+            path: staged.clone(),
+            offset: 0,
+            data: vec![b"new"[..].into()],
+            create: true,
+        };
+        volume.execute(write, 0, &mut hands).unwrap();
+        volume.execute(DiskRequest::Sync(staged.clone()), volume.mark(), &mut hands).unwrap();
+        if seed % 2 == 0 {
+            volume.execute(DiskRequest::SyncDir(DiskPath::new(0, "")), volume.mark(), &mut hands).unwrap();
+        }
+        volume.execute(DiskRequest::Rename { from: staged, to: named }, 0, &mut hands).unwrap();
+        assert!(volume.remove_by_hand("named"));
+        if seed % 4 < 2 {
+            volume.execute(DiskRequest::SyncDir(DiskPath::new(0, "")), volume.mark(), &mut hands).unwrap();
+        }
+        volume.cut_power(&mut rng, &mut counts);
+        assert_eq!(volume.files().count(), 0, "seed {seed}");
     }
 }
