@@ -81,8 +81,7 @@ pub fn profile(defect: Defect) -> Profile {
         | Defect::FullIdentityFails
         | Defect::FailedVolumeCounts
         | Defect::ListErrorIsAbsence
-        | Defect::FlushRetried
-        | Defect::DurableLoses => Profile::Disk,
+        | Defect::FlushRetried => Profile::Disk,
         Defect::RenameKeepsSource
         | Defect::ReadOffByOne
         | Defect::EarlyVisible
