@@ -93,14 +93,7 @@ fn link_words(link: &Link, normal: &Link) -> String {
 }
 
 fn disk_faults(now: &DiskFaults, normal: &DiskFaults) -> Option<String> {
-    let errors = DiskFaults {
-        read_errors_per_million: 0,
-        write_errors_per_million: 0,
-        sync_errors_per_million: 0,
-        errors_below: None,
-        ..*normal
-    };
-    if now == normal || *now == errors {
+    if now == normal || *now == normal.without_errors() {
         return None;
     }
     let mut words = Vec::new();

@@ -111,6 +111,20 @@ pub struct DiskFaults {
     pub capacity_bytes: u64,
 }
 
+impl DiskFaults {
+    /// The same, but nothing fails.
+    #[must_use]
+    pub fn without_errors(self) -> DiskFaults {
+        DiskFaults {
+            read_errors_per_million: 0,
+            write_errors_per_million: 0,
+            sync_errors_per_million: 0,
+            errors_below: None,
+            ..self
+        }
+    }
+}
+
 impl Default for DiskFaults {
     fn default() -> Self {
         DiskFaults {

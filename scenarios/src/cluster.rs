@@ -418,13 +418,15 @@ pub(crate) fn chunk_of_either(path: &str) -> Option<ChunkId> {
 /// The chunk that a file on a volume is of, wherever it lies: a move may be in the page cache only.
 pub(crate) fn chunk_of_any(path: &str) -> Option<ChunkId> {
     let (_, name) = path.rsplit_once('/')?;
-    let name = name.strip_prefix("chunk-")?;
-    let uuid = name.split_once('.').map_or(name, |(uuid, _)| uuid);
-    ChunkUuid::parse(uuid)?.parts().map(|(_, chunk)| chunk)
+    chunk_named(name.split_once('.').map_or(name, |(name, _)| name))
 }
 
 /// The chunk whose bytes are at `path` on a volume.
 pub fn chunk_of(path: &str) -> Option<ChunkId> {
     let (_, name) = path.strip_prefix("chunks/")?.rsplit_once('/')?;
+    chunk_named(name)
+}
+
+fn chunk_named(name: &str) -> Option<ChunkId> {
     ChunkUuid::parse(name.strip_prefix("chunk-")?)?.parts().map(|(_, chunk)| chunk)
 }

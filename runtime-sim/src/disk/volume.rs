@@ -189,15 +189,14 @@ impl Volume {
             DiskRequest::Space { .. } => 0,
             _ => self.faults.write_errors_per_million,
         };
-        let is_spared = |directory: &str| {
-            !request.path().is_some_and(|path| {
-                path.name.strip_prefix(directory).is_some_and(|rest| rest.starts_with('/'))
-            })
+        let is_below = |directory: &str| {
+            let rest = request.path().and_then(|path| path.name.strip_prefix(directory));
+            rest.is_some_and(|rest| rest.starts_with('/'))
         };
-        if chance == 0 || self.faults.errors_below.is_some_and(is_spared) {
-            return None;
-        }
-        if !hands.rng.chance(u64::from(chance), 1_000_000) {
+        let is_struck = chance > 0
+            && self.faults.errors_below.is_none_or(is_below)
+            && hands.rng.chance(u64::from(chance), 1_000_000);
+        if !is_struck {
             return None;
         }
         if let DiskRequest::Sync(path) = request

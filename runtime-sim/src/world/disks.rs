@@ -75,14 +75,10 @@ impl World {
         let mut state = self.lock();
         state.trace.line(now, "world", format_args!("! heal all disks"));
         let faults = DiskFaults {
-            read_errors_per_million: 0,
-            write_errors_per_million: 0,
-            sync_errors_per_million: 0,
-            errors_below: None,
             stuck_syncs: false,
             stuck_dir_syncs: false,
             stuck_lists: false,
-            ..state.options.disk
+            ..state.options.disk.without_errors()
         };
         for volume in state.nodes.iter_mut().flat_map(|node| &mut node.volumes) {
             volume.faults = faults;

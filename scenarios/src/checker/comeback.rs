@@ -106,32 +106,28 @@ pub fn watch(cluster: &Cluster, known_damage: KnownDamage, violations: &Violatio
     let mut rng = cluster.world.rng(NAME);
     cluster.world.observe_chunkserver(move |_, node, machine| {
         let mut memory = lock(&memory);
-        let mut one_in = if memory.promising.is_empty() { None } else { memory.promising.remove(node) };
+        let promising = if memory.promising.is_empty() { None } else { memory.promising.remove(node) };
         if !machine.has_recovered() {
             if !memory.recovering.contains(node) {
                 memory.recovering.insert(node.to_owned());
             }
             return;
         }
-        if !memory.recovering.is_empty() && memory.recovering.remove(node) {
-            one_in = Some(RECOVERED);
-            if machine.second_replicas() > 0 {
-                memory.moving.insert(node.to_owned(), (MOVES, RECOVERED));
-            }
+        let recovered = !memory.recovering.is_empty() && memory.recovering.remove(node);
+        if recovered && machine.second_replicas() > 0 {
+            memory.moving.insert(node.to_owned(), (MOVES, RECOVERED));
         }
         let moving = memory.moving(node);
-        one_in = one_in.into_iter().chain(moving).min();
-        if memory.has_flushed(node, machine.flushed()) {
-            one_in = Some(FLUSHED);
-        }
-        if !rng.chance(1, one_in.unwrap_or(ANY)) {
+        let flushed = memory.has_flushed(node, machine.flushed());
+        let reasons = [promising, moving, recovered.then_some(RECOVERED), flushed.then_some(FLUSHED)];
+        if !rng.chance(1, reasons.into_iter().flatten().min().unwrap_or(ANY)) {
             return;
         }
         let votes = memory.votes.entry(node.to_owned()).or_default();
         votes.retain(|chunk, (version, length)| stands(machine, *chunk, *version, *length));
         // Names are lost by two crashes, one after the other, more often than by one.
         let twice = rng.chance(if moving.is_some() { 3 } else { 1 }, 4);
-        if let Err(text) = check(&seen, node, machine, (votes, &known_damage, twice), &mut rng) {
+        if let Err(text) = check(&seen, node, machine, (votes, &known_damage), twice, &mut rng) {
             violations.add(NAME, text);
         }
     });
@@ -148,7 +144,8 @@ fn check(
     cluster: &Cluster,
     node: &str,
     machine: &Chunkserver,
-    (votes, known_damage, twice): (&Votes, &KnownDamage, bool),
+    (votes, known_damage): (&Votes, &KnownDamage),
+    twice: bool,
     rng: &mut Rng,
 ) -> Result<(), String> {
     let world = &cluster.world;

@@ -37,11 +37,10 @@ pub(super) fn strike(fault: &Fault, cluster: &Cluster) -> Undo {
     match fault {
         // What could not be read may be read again, by the same process too.
         Fault::DiskErrors { write_per_million: 0, sync_per_million: 0, .. } => Undo::Readable(node),
-        // Nobody notices, unless a volume went out of use.
-        Fault::DiskErrors { chunks_only: true, .. } => Undo::Disks { node, restarts: false },
         _ => {
-            let restarts = had_errors(cluster, &node);
-            Undo::Disks { node, restarts }
+            // Of errors that spare journals nobody notices anything, unless a volume went out of use.
+            let spares_journals = matches!(fault, Fault::DiskErrors { chunks_only: true, .. });
+            Undo::Disks { restarts: !spares_journals && had_errors(cluster, &node), node }
         }
     }
 }

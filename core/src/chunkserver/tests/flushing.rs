@@ -4,9 +4,8 @@ use alloc::vec::Vec;
 
 use super::world::*;
 use crate::config::ChunkserverConfig;
-#[cfg(feature = "defects")]
-use crate::defect::{Defect, Defects};
-use crate::disk::{DiskError, DiskPath, DiskRequest};
+use crate::defect::Defects;
+use crate::disk::DiskError;
 use crate::id::*;
 use crate::message::*;
 use crate::payload::MAX_PAYLOAD;
@@ -351,50 +350,34 @@ fn a_believed_sidecar_claims_bytes_that_are_not_there() {
     assert!(claims(&world).contains(&ReplicaState::Sealed));
 }
 
-/// Server 0 has chunk 5 in the page cache of one volume, and durably on the other.
-fn cached_and_durable(bytes: &[u8]) -> World {
+/// Server 0 starts with chunk 5 in the page cache of one volume and durably on the other, and loses its power then. What it
+/// has after that.
+fn left_of_cached_and_durable(defects: Defects) -> Option<ReplicaState> {
+    let bytes = pattern(10_000);
     let mut world = World::new();
     world.volumes = 2;
     world.restart(0, false);
-    write(&mut world, 5, bytes);
-    world.seal(&[1], 5, bytes);
+    write(&mut world, 5, &bytes);
+    world.seal(&[1], 5, &bytes);
     world.pass(6_000);
-    world.seal(&[0], 5, bytes);
+    world.seal(&[0], 5, &bytes);
     let cached = world.view(0, 5).unwrap();
     assert!(!cached.is_durable);
-    let volume = 1 - cached.volume_index;
-    let files: Vec<_> = {
-        let disk = &mut world.nodes[1].disk;
-        disk.find("chunks/05/chunk-").into_iter().map(|path| (disk.contents(&path), path.name)).collect()
-    };
-    assert_eq!(files.len(), 2);
-    let node = &mut world.nodes[0];
-    let directory = DiskPath::new(volume, "chunks/05");
-    node.disk.perform(&DiskRequest::MakeDir(directory.clone())).unwrap();
-    node.disk.perform(&DiskRequest::SyncDir(DiskPath::new(volume, "chunks"))).unwrap();
-    for (bytes, name) in files {
-        let path = DiskPath { volume, name };
-        let data = alloc::vec![bytes.into()];
-        node.disk.perform(&DiskRequest::Write { path: path.clone(), offset: 0, data, create: true }).unwrap();
-        node.disk.perform(&DiskRequest::Sync(path)).unwrap();
-    }
-    node.disk.perform(&DiskRequest::SyncDir(directory)).unwrap();
-    world
+    world.put_files_of(1, 5, 1 - cached.volume_index);
+    world.plant(defects);
+    assert_eq!(world.nodes[0].disk.find("quarantine/chunk-").len(), 2, "one of the two was moved away");
+    power_cut(&mut world, |_| false);
+    world.state(0, 5)
+}
+
+#[test]
+fn of_two_equal_replicas_the_durable_one_stays() {
+    assert_eq!(left_of_cached_and_durable(Defects::none()), Some(ReplicaState::Sealed));
 }
 
 #[cfg(feature = "defects")]
 #[test]
-fn of_two_equal_replicas_the_durable_one_stays() {
-    let bytes = pattern(10_000);
-    for (defects, left) in [
-        (Defects::none(), Some(ReplicaState::Sealed)),
-        (Defects::one(Defect::DurableLoses), Some(ReplicaState::Damaged)),
-    ] {
-        let mut world = cached_and_durable(&bytes);
-        world.plant(defects);
-        world.restart(0, false);
-        assert_eq!(world.nodes[0].disk.find("quarantine/chunk-").len(), 2, "one of the two was moved away");
-        power_cut(&mut world, |_| false);
-        assert_eq!(world.state(0, 5), left);
-    }
+fn of_two_equal_replicas_the_cached_one_may_be_lost() {
+    let planted = Defects::one(crate::defect::Defect::DurableLoses);
+    assert_eq!(left_of_cached_and_durable(planted), Some(ReplicaState::Damaged));
 }

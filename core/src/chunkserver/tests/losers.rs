@@ -1,10 +1,8 @@
 //! Two replicas of one chunk on two volumes of a server.
 
 use alloc::vec::Vec;
-use bytes::Bytes;
 
 use super::world::*;
-use crate::disk::{DiskPath, DiskRequest};
 use crate::id::{Address, ChunkId};
 use crate::message::{DropReason, ReplicaState, ToServer};
 
@@ -16,13 +14,7 @@ fn two_replicas(bytes: &[u8]) -> (World, u16) {
     world.restart(0, false);
     world.write(5, bytes);
     world.seal(&[0, 1, 2], 5, bytes);
-    let node = &mut world.nodes[0];
-    node.disk.perform(&DiskRequest::MakeDir(DiskPath::new(1, "chunks/05"))).unwrap();
-    for path in node.disk.find("chunks/05/chunk-") {
-        let data = Vec::from([Bytes::from(node.disk.contents(&path))]);
-        let path = DiskPath { volume: 1, name: path.name };
-        node.disk.perform(&DiskRequest::Write { path, offset: 0, data, create: true }).unwrap();
-    }
+    world.put_files_of(0, 5, 1);
     world.restart_late(0, false, &["quarantine/chunk-"]);
     assert!(world.has_late_answers(0), "one of the two is being moved away");
     world.nodes[0].late = &[];

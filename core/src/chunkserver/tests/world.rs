@@ -9,7 +9,7 @@ use super::disk::MemoryDisk;
 use crate::chunkserver::{Chunkserver, ChunkserverCall, ChunkserverCallReply, ChunkserverSetup, ReplicaView};
 use crate::config::ChunkserverConfig;
 use crate::defect::Defects;
-use crate::disk::DiskError;
+use crate::disk::{DiskError, DiskPath, DiskRequest};
 use crate::id::*;
 use crate::machine::{Effect, Effects, Input, Level, Machine};
 use crate::message::*;
@@ -334,6 +334,26 @@ impl World {
         }
         self.run();
         sealed
+    }
+
+    /// Puts what a server has of a chunk on a volume of server 0, durably.
+    pub(super) fn put_files_of(&mut self, node: usize, chunk: u64, volume: u16) {
+        let directory = DiskPath::new(volume, &alloc::format!("chunks/{chunk:02x}"));
+        let there = &mut self.nodes[node].disk;
+        let paths = there.find(&alloc::format!("{}/chunk-", directory.name));
+        let files: Vec<_> = paths.into_iter().map(|path| (there.contents(&path), path.name)).collect();
+        assert_eq!(files.len(), 2, "bytes and a sidecar");
+        let disk = &mut self.nodes[0].disk;
+        let mut perform = |request| disk.perform(&request).unwrap();
+        perform(DiskRequest::MakeDir(directory.clone()));
+        perform(DiskRequest::SyncDir(DiskPath::new(volume, "chunks")));
+        for (bytes, name) in files {
+            let path = DiskPath { volume, name };
+            let data = alloc::vec![bytes.into()];
+            perform(DiskRequest::Write { path: path.clone(), offset: 0, data, create: true });
+            perform(DiskRequest::Sync(path));
+        }
+        perform(DiskRequest::SyncDir(directory));
     }
 
     pub(super) fn view(&self, node: usize, chunk: u64) -> Option<ReplicaView> {

@@ -58,27 +58,24 @@ mod tests {
     use cairn_core::disk::{DiskPath, DiskRequest};
     use cairn_core::rng::Rng;
 
+    use super::super::tests::{perform, write};
     use super::*;
-    use crate::disk::Hands;
     use crate::outcome::FaultCounts;
+
+    fn with_rest() -> Volume {
+        let mut volume = Volume::new(DiskFaults::default());
+        volume.put_by_hand("a", b"rest");
+        volume
+    }
 
     #[test]
     fn what_happens_to_a_double_does_not_happen_to_the_volume() {
-        let mut volume = Volume::new(DiskFaults::default());
-        volume.put_by_hand("a", b"rest");
-        let (mut rng, mut counts) = (Rng::new(1), FaultCounts::default());
-        let mut hands = Hands { rng: &mut rng, counts: &mut counts, sync_lost: false, failed: None };
+        let (mut volume, mut rng) = (with_rest(), Rng::new(1));
         let path = |name: &str| DiskPath::new(0, name);
-        let write = |bytes: &'static [u8]| DiskRequest::Write {
-            path: path("a"),
-            offset: 0,
-            data: vec![bytes.into()],
-            create: false,
-        };
-        volume.execute(write(b"late"), 0, &mut hands).unwrap();
+        perform(&mut volume, &mut rng, write("a", b"late")).unwrap();
         let mut double = volume.fork();
-        double.execute(write(b"fork"), 0, &mut hands).unwrap();
-        double.execute(DiskRequest::Rename { from: path("a"), to: path("b") }, 0, &mut hands).unwrap();
+        perform(&mut double, &mut rng, write("a", b"fork")).unwrap();
+        perform(&mut double, &mut rng, DiskRequest::Rename { from: path("a"), to: path("b") }).unwrap();
         let seen = |volume: &Volume, name| volume.with_cached(name, |bytes| bytes.to_vec());
         assert_eq!((seen(&double, "a"), seen(&double, "b")), (None, Some(b"fork".to_vec())));
         assert_eq!(seen(&volume, "a"), Some(b"late".to_vec()));
@@ -96,23 +93,14 @@ mod tests {
     #[test]
     fn what_a_failed_sync_forgot_stays_at_risk() {
         let mut forgotten = 0;
+        let sync = || DiskRequest::Sync(DiskPath::new(0, "a"));
         for seed in 0..20 {
-            let mut volume = Volume::new(DiskFaults::default());
-            volume.put_by_hand("a", b"rest");
-            let (mut rng, mut counts) = (Rng::new(seed), FaultCounts::default());
-            let mut hands = Hands { rng: &mut rng, counts: &mut counts, sync_lost: false, failed: None };
-            let path = DiskPath::new(0, "a");
-            let write = DiskRequest::Write {
-                path: path.clone(),
-                offset: 0,
-                data: vec![b"late"[..].into()],
-                create: false,
-            };
-            volume.execute(write, 0, &mut hands).unwrap();
+            let (mut volume, mut rng) = (with_rest(), Rng::new(seed));
+            perform(&mut volume, &mut rng, write("a", b"late")).unwrap();
             volume.faults.sync_errors_per_million = 1_000_000;
-            volume.execute(DiskRequest::Sync(path.clone()), volume.mark(), &mut hands).unwrap_err();
+            perform(&mut volume, &mut rng, sync()).unwrap_err();
             volume.faults.sync_errors_per_million = 0;
-            volume.execute(DiskRequest::Sync(path), volume.mark(), &mut hands).unwrap();
+            perform(&mut volume, &mut rng, sync()).unwrap();
             let is_lost = volume.durable("a", 0, 9) == Some(b"rest".to_vec());
             assert_eq!(volume.unsynced_names().contains("a"), is_lost, "seed {seed}");
             forgotten += u32::from(is_lost);

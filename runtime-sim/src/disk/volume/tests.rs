@@ -33,32 +33,41 @@ proptest! {
     }
 }
 
+/// A write from a file's beginning.
+pub(super) fn write(name: &str, bytes: &'static [u8]) -> DiskRequest {
+    DiskRequest::Write { path: DiskPath::new(0, name), offset: 0, data: vec![bytes.into()], create: true }
+}
+
+/// Carries a request out at once.
+pub(super) fn perform(volume: &mut Volume, rng: &mut Rng, request: DiskRequest) -> DiskResult {
+    let mut hands = Hands { rng, counts: &mut FaultCounts::default(), sync_lost: false, failed: None };
+    let mark = volume.mark();
+    volume.execute(request, mark, &mut hands)
+}
+
 /// A hand may take a file away whose name is in the cache only.
 #[test]
 fn what_a_hand_removed_no_sync_and_no_power_cut_brings_back() {
+    let path = |name| DiskPath::new(0, name);
     for seed in 0..20 {
         let mut volume = Volume::new(DiskFaults::default());
-        let (mut rng, mut counts) = (Rng::new(seed), FaultCounts::default());
-        let mut hands = Hands { rng: &mut rng, counts: &mut counts, sync_lost: false, failed: None };
-        let [staged, named] = ["staged", "named"].map(|name| DiskPath::new(0, name));
-        volume.put_by_hand("named", b"old");
-        let write = DiskRequest::Write {
-            path: staged.clone(),
-            offset: 0,
-            data: vec![b"new"[..].into()],
-            create: true,
+        let mut rng = Rng::new(seed);
+        let sync_names = |volume: &mut Volume, rng: &mut Rng| {
+            perform(volume, rng, DiskRequest::SyncDir(path(""))).unwrap();
         };
-        volume.execute(write, 0, &mut hands).unwrap();
-        volume.execute(DiskRequest::Sync(staged.clone()), volume.mark(), &mut hands).unwrap();
+        volume.put_by_hand("named", b"old");
+        perform(&mut volume, &mut rng, write("staged", b"new")).unwrap();
+        perform(&mut volume, &mut rng, DiskRequest::Sync(path("staged"))).unwrap();
         if seed % 2 == 0 {
-            volume.execute(DiskRequest::SyncDir(DiskPath::new(0, "")), volume.mark(), &mut hands).unwrap();
+            sync_names(&mut volume, &mut rng);
         }
-        volume.execute(DiskRequest::Rename { from: staged, to: named }, 0, &mut hands).unwrap();
+        let rename = DiskRequest::Rename { from: path("staged"), to: path("named") };
+        perform(&mut volume, &mut rng, rename).unwrap();
         assert!(volume.remove_by_hand("named"));
         if seed % 4 < 2 {
-            volume.execute(DiskRequest::SyncDir(DiskPath::new(0, "")), volume.mark(), &mut hands).unwrap();
+            sync_names(&mut volume, &mut rng);
         }
-        volume.cut_power(&mut rng, &mut counts);
+        volume.cut_power(&mut rng, &mut FaultCounts::default());
         assert_eq!(volume.files().count(), 0, "seed {seed}");
     }
 }
