@@ -259,6 +259,8 @@ defects! {
     InheritedTrusted = "inherited-trusted",
     /// Of two equal replicas the one that a power cut may take can stay.
     DurableLoses = "durable-loses",
+    /// What a replica promised before its seal is over only when its bytes are moved away too.
+    HalfDropPromises = "half-drop-promises",
     /// A volume goes on under its name when its journal is lost.
     VolumeKeepsId = "volume-keeps-id",
     /// A tree in the trash can be restored when a part of it was freed.

@@ -12,7 +12,7 @@ use super::names;
 use super::recovery::{Phase, Recovery};
 use super::script::Script;
 use super::tail::is_sealed;
-use crate::defect::Defect;
+use crate::defect::{Defect, Defects};
 use crate::disk::{DiskError, DiskOk, DiskPath, DiskRequest, DiskResult};
 use crate::id::{ChunkId, VolumeId};
 use crate::limits::LOG_PIECE;
@@ -31,10 +31,13 @@ impl Recovery {
     }
 
     /// A sealed replica's drop does not wait for the journal, which may be without space: a promise from before the seal is
-    /// over all the same. No unsealed replica ever follows a sealed one; once chunks can be reopened, versions have to decide.
-    fn forget_dropped(&mut self) {
+    /// over all the same, and as soon as the sidecar is moved away, since a seal may have cut what was promised. No unsealed
+    /// replica ever follows a sealed one; once chunks can be reopened, versions have to decide.
+    fn forget_dropped(&mut self, defects: Defects) {
+        let whole = defects.has(Defect::HalfDropPromises);
         for chunk in &self.dropped {
-            let gone = self.files.get(chunk).is_none_or(|found| found.data.is_none() && !found.meta);
+            let found = self.files.get(chunk);
+            let gone = found.is_none_or(|found| !found.meta && (found.data.is_none() || !whole));
             if gone && self.replay.replicas.remove(chunk).is_some() {
                 reached!("recovery.dropped_before_forgotten");
                 self.replay.damaged.remove(chunk);
@@ -136,7 +139,7 @@ impl Chunkserver {
                 // What was read may be in the page cache only, marked as clean by a sync that failed: another sync of
                 // the same file would promise nothing. A new file is written for good.
                 r.sound = r.journal.map(|number| (number, end.valid_end, end.next_index));
-                r.forget_dropped();
+                r.forget_dropped(self.setup.defects);
                 r.forget_notes_of_nothing();
                 if self.setup.defects.has(Defect::ReplayForgetsDamage) {
                     r.replay.damaged.clear();

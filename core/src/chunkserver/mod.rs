@@ -41,6 +41,7 @@ mod volume;
 #[cfg(test)]
 mod tests;
 
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -118,7 +119,7 @@ pub struct Chunkserver {
     cluster: ClusterId,
     session: session::Session,
     volumes: Vec<volume::Volume>,
-    recoveries: BTreeMap<u16, recovery::Recovery>,
+    recoveries: BTreeMap<u16, Box<recovery::Recovery>>,
     replicas: BTreeMap<ChunkId, replica::Replica>,
     /// Chunks whose replica has a stream.
     open: BTreeSet<ChunkId>,

@@ -6,6 +6,7 @@
 //! below it make the replica damaged, never shorter (rule 6). A replica that was sealed in the page cache of another boot
 //! counts only if each of its bytes is there.
 
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::String;
@@ -103,7 +104,7 @@ impl Chunkserver {
     /// First wake: reads all identities.
     pub(super) fn start_recovery(&mut self) {
         for volume in 0..self.setup.volumes {
-            self.recoveries.insert(volume, Recovery::default());
+            self.recoveries.insert(volume, Box::default());
             let path = DiskPath::new(volume, names::IDENTITY);
             self.recovery_disk(volume, 0, DiskRequest::Read { path, offset: 0, length: 4096 });
         }
@@ -116,7 +117,7 @@ impl Chunkserver {
     pub(super) fn on_recovery(&mut self, index: u16, tag: u64, result: DiskResult) {
         let Some(mut recovery) = self.recoveries.remove(&index) else { return };
         match self.recovery_step(index, &mut recovery, tag, result) {
-            Ok(true) => self.finish_recovery(index, recovery),
+            Ok(true) => self.finish_recovery(index, *recovery),
             Ok(false) => {
                 self.recoveries.insert(index, recovery);
                 self.pass_barrier();

@@ -6,6 +6,7 @@ use super::disk::MemoryDisk;
 use super::world::*;
 use crate::chunkserver::{Chunkserver, ChunkserverSetup};
 use crate::config::ChunkserverConfig;
+use crate::defect::Defects;
 use crate::disk::{DiskError, DiskPath, DiskRequest};
 use crate::error::ChunkError;
 use crate::id::*;
@@ -138,6 +139,36 @@ fn a_drop_on_a_full_disk_is_not_taken_for_damage_by_the_next_process() {
     assert_eq!(world.nodes[0].disk.find("quarantine/").len(), 0);
     world.restart(0, true);
     assert!(world.state(0, 5).is_none() && world.nodes[0].alarms.is_empty(), "{:?}", world.nodes[0].alarms);
+}
+
+/// What the next process has of a chunk that was sealed at less than was promised and dropped, if the last one died between
+/// its sidecar's move and its bytes', and before the journal forgot the promise.
+fn left_of_half_a_drop(defects: Defects) -> Option<ReplicaState> {
+    let mut world = World::new();
+    world.plant(defects);
+    world.write(5, &pattern(10_000));
+    world.nodes[0].stuck = Some("Write { path: DiskPath { volume: 0, name: \"journal-");
+    world.seal(&[0], 5, &pattern(100));
+    world.nodes[0].late = &["quarantine/chunk-"];
+    let (chunk, volume) = (ChunkId(5), world.nodes[0].volumes[0]);
+    world.order(0, ToServer::Drop { chunk, version: V2, volume, reason: DropReason::Reclaimed });
+    world.run();
+    assert_eq!(world.nodes[0].disk.find("quarantine/").len(), 1, "the sidecar");
+    world.restart(0, false);
+    assert_eq!(world.nodes[0].disk.find("chunks/05/").len(), usize::from(world.state(0, 5).is_some()));
+    world.state(0, 5)
+}
+
+#[test]
+fn half_a_drop_is_carried_on_by_the_next_process() {
+    assert_eq!(left_of_half_a_drop(Defects::none()), None);
+}
+
+#[cfg(feature = "defects")]
+#[test]
+fn half_a_drop_must_not_be_held_to_a_promise_from_before_the_seal() {
+    let planted = Defects::one(crate::defect::Defect::HalfDropPromises);
+    assert_eq!(left_of_half_a_drop(planted), Some(ReplicaState::Damaged));
 }
 
 #[test]
