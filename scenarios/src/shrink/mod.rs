@@ -63,8 +63,9 @@ pub struct Shrunk {
     pub suspects: Vec<(Plan, Violation)>,
 }
 
-/// Small plans tried at random.
-const SAMPLES: usize = 300;
+/// Small plans tried at random, and the part of all runs that they may take: what fails in every world needs none of them.
+const SAMPLES: u64 = 300;
+const SAMPLES_PART: u64 = 4;
 
 /// Steps beyond which a plan can hardly be minimal.
 const SMALL: usize = 10;
@@ -174,7 +175,8 @@ impl Search<'_> {
     /// Tries small plans cut at random out of `whole`; whether one of them fails.
     fn jump(&mut self, whole: &Plan, rng: &mut Rng) -> bool {
         let steps = self.best.steps();
-        let mut samples: Vec<Plan> = (0..SAMPLES).map(|_| sample::sample(whole, rng)).collect();
+        let count = SAMPLES.min(self.limits.runs / SAMPLES_PART);
+        let mut samples: Vec<Plan> = (0..count).map(|_| sample::sample(whole, rng)).collect();
         samples.retain(|plan| plan.steps() < steps);
         self.take_first(1, "small samples", &samples).is_some()
     }
