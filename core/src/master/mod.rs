@@ -180,6 +180,8 @@ impl Master {
         ]);
         sizes.extend(self.repair.table_sizes());
         sizes.extend(self.collect.table_sizes());
+        sizes.extend(self.catalog.outcomes().table_sizes());
+        sizes.extend(self.refused.table_sizes());
         sizes
     }
 

@@ -2,6 +2,7 @@
 
 use cairn_core::chunkserver::Chunkserver;
 use cairn_core::client::Client;
+use cairn_core::limits::DEDUP_CLIENTS;
 
 use crate::cluster::Cluster;
 use crate::violation::Violations;
@@ -28,6 +29,7 @@ pub fn check(cluster: &Cluster) -> Result<(), String> {
         let most = match table {
             "servers" => servers,
             "locations" => chunks + SLACK,
+            "clients" | "clients by use" => DEDUP_CLIENTS,
             "failed copies" | "delayed repairs" => chunks * servers,
             // Whatever was asked, sealed, copied or queued is over.
             _ => 0,

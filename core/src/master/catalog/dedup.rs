@@ -1,6 +1,6 @@
 //! Exactly once: the outcomes of recent requests, so that a retry gets the first answer and changes nothing.
 //!
-//! Bounded: 64 outcomes for each of 4,096 clients. The client that was quiet for the longest part of the log goes first.
+//! Bounded: 64 outcomes for each of [`DEDUP_CLIENTS`]. The client that was quiet for the longest part of the log goes first.
 //! A request at or below the ones that a client's window has dropped is refused, since it may have been applied.
 //!
 //! The catalog has one such table for what the log carried out. A refusal that never reached the log has its own, volatile
@@ -13,9 +13,10 @@ use core::hash::{Hash, Hasher};
 
 use crate::error::MasterError;
 use crate::id::{ClientId, RequestId};
+use crate::limits::DEDUP_CLIENTS;
 use crate::message::MasterReply;
+use crate::reached;
 
-const CLIENTS: usize = 4096;
 const OUTCOMES: usize = 64;
 
 /// What a request led to.
@@ -53,6 +54,11 @@ impl Dedup {
         self.clients.get(&client).map(|window| window.floor)
     }
 
+    /// How many clients are remembered, and how many places the order of use has.
+    pub(in crate::master) fn table_sizes(&self) -> [(&'static str, usize); 2] {
+        [("clients", self.clients.len()), ("clients by use", self.by_use.len())]
+    }
+
     /// Remembers an outcome. `index` counts commands: the order of use.
     pub(in crate::master) fn remember(
         &mut self,
@@ -71,9 +77,10 @@ impl Dedup {
         {
             window.floor = window.floor.max(dropped);
         }
-        if self.clients.len() > CLIENTS
+        if self.clients.len() > DEDUP_CLIENTS
             && let Some((_, quiet)) = self.by_use.pop_first()
         {
+            reached!("requests.client_forgotten");
             self.clients.remove(&quiet);
         }
     }
@@ -116,14 +123,14 @@ mod tests {
     #[test]
     fn the_client_quiet_for_longest_is_forgotten() {
         let mut dedup = Dedup::default();
-        for n in 0..CLIENTS as u64 {
+        for n in 0..DEDUP_CLIENTS as u64 {
             dedup.remember(ClientId(n), RequestId(1), reply(n), n + 1);
         }
         dedup.remember(ClientId(0), RequestId(2), reply(0), 10_000);
         dedup.remember(ClientId(9_999), RequestId(1), reply(0), 10_001);
-        assert_eq!(dedup.clients.len(), CLIENTS);
+        assert_eq!(dedup.clients.len(), DEDUP_CLIENTS);
         assert_eq!(dedup.recall(ClientId(1), RequestId(1)), None);
         assert_eq!(dedup.recall(ClientId(0), RequestId(1)), Some(reply(0)));
-        assert_eq!(dedup.by_use.len(), CLIENTS);
+        assert_eq!(dedup.by_use.len(), DEDUP_CLIENTS);
     }
 }

@@ -3,10 +3,8 @@
 use alloc::vec::Vec;
 
 use crate::id::ChunkId;
+use crate::limits::EXTENT_STRIDE;
 use crate::message::StorageOptions;
-
-/// Every so many extents the file offset is kept, so that finding one takes a bisection and a short walk.
-const STRIDE: usize = 64;
 
 /// A part of a sealed chunk. Chunks have at most 1 GiB, so 32 bits do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -29,17 +27,17 @@ pub(super) struct File {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Extents {
     list: Vec<Extent>,
-    /// File offset of every [`STRIDE`]th extent.
+    /// File offset of every [`EXTENT_STRIDE`]th extent: finding one takes a bisection and a short walk.
     starts: Vec<u64>,
 }
 
 impl Extents {
     pub(super) fn new(mut list: Vec<Extent>) -> Extents {
         list.shrink_to_fit();
-        let mut starts = Vec::with_capacity(list.len().div_ceil(STRIDE));
+        let mut starts = Vec::with_capacity(list.len().div_ceil(EXTENT_STRIDE));
         let mut offset = 0;
         for (index, extent) in list.iter().enumerate() {
-            if index.is_multiple_of(STRIDE) {
+            if index.is_multiple_of(EXTENT_STRIDE) {
                 starts.push(offset);
             }
             offset += u64::from(extent.length);
@@ -55,7 +53,7 @@ impl Extents {
     pub(super) fn from(&self, offset: u64) -> impl Iterator<Item = (u32, u64, Extent)> {
         let block = self.starts.partition_point(|start| *start <= offset).saturating_sub(1);
         let mut at = self.starts.get(block).copied().unwrap_or(0);
-        let first = (block * STRIDE).min(self.list.len());
+        let first = (block * EXTENT_STRIDE).min(self.list.len());
         self.list[first..]
             .iter()
             .enumerate()
@@ -70,7 +68,7 @@ impl Extents {
     /// Takes off the last extent.
     pub(super) fn pop(&mut self) -> Option<Extent> {
         let extent = self.list.pop()?;
-        self.starts.truncate(self.list.len().div_ceil(STRIDE));
+        self.starts.truncate(self.list.len().div_ceil(EXTENT_STRIDE));
         Some(extent)
     }
 }

@@ -112,6 +112,11 @@ impl Catalog {
         outcome.filter(|outcome| !forgets || !matches!(outcome, Err(MasterError::Unavailable(_))))
     }
 
+    /// The table of outcomes.
+    pub(super) fn outcomes(&self) -> &Dedup {
+        &self.dedup
+    }
+
     /// The cluster, as formatted.
     pub fn cluster(&self) -> ClusterId {
         self.cluster
