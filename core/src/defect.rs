@@ -259,6 +259,8 @@ defects! {
     InheritedTrusted = "inherited-trusted",
     /// Of two equal replicas the one that a power cut may take can stay.
     DurableLoses = "durable-loses",
+    /// A group of the log says that no more was durable before it than before the first group after a start.
+    LogEndStale = "log-end-stale",
     /// What a replica promised before its seal is over only when its bytes are moved away too.
     HalfDropPromises = "half-drop-promises",
     /// A volume goes on under its name when its journal is lost.

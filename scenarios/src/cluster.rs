@@ -387,7 +387,7 @@ pub(crate) fn scan_end(file: &[u8]) -> Option<ScanEnd> {
 /// Paths and lengths of the segments of a master's operation log, the oldest first: their names sort by their first index.
 pub(crate) fn log_segments(world: &World) -> Vec<(String, u64)> {
     let mut segments = world.files(MASTER, 0);
-    segments.retain(|(path, _)| path.ends_with(".log"));
+    segments.retain(|(path, _)| is_log_segment(path));
     segments.sort();
     segments
 }
@@ -403,6 +403,11 @@ pub(crate) const SIDECAR: &str = ".meta";
 /// The path of the sidecar of the chunk file at `path`.
 pub(crate) fn sidecar(path: &str) -> String {
     format!("{path}{SIDECAR}")
+}
+
+/// Whether a path on the master's volume is a segment of its log.
+pub(crate) fn is_log_segment(path: &str) -> bool {
+    path.ends_with(".log")
 }
 
 /// Whether a path on a volume is a journal.

@@ -11,10 +11,10 @@ use serde::Serialize;
 
 use crate::checker::progress::{self, Progress};
 use crate::checker::{
-    ack_durability, alarms, beliefs, bounds, claims, comeback, commits, convergence, drops, half_freed,
-    halts, identical, journals, known_damage, linearizability, log_agreement, marked_log, namespace, once,
-    one_primary, permissions, placement, primaries, purges, quarantine, removed, seal_basis, sessions, trash,
-    versions, votes,
+    ack_durability, alarms, beliefs, bounds, claims, comeback, commits, convergence, drops, group_ends,
+    half_freed, halts, identical, journals, known_damage, linearizability, log_agreement, marked_log,
+    namespace, once, one_primary, permissions, placement, primaries, purges, quarantine, removed, seal_basis,
+    sessions, trash, versions, votes,
 };
 use crate::cluster::{self, Cluster, MASTER};
 use crate::nemesis;
@@ -139,6 +139,7 @@ async fn story(
     one_primary::watch(&cluster, &violations);
     placement::watch(&cluster, &violations);
     primaries::watch(&cluster, &violations);
+    group_ends::watch(&cluster, &violations);
     purges::watch(&cluster, &violations);
     quarantine::watch(&cluster, &violations);
     removed::watch(&cluster, &violations);

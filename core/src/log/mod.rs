@@ -91,6 +91,9 @@ impl FileHeader {
     }
 }
 
+/// Length of an encoded [`GroupHeader`].
+pub const GROUP_HEADER_BYTES: usize = 16;
+
 /// Starts every group commit. It says where the durable part ended when the group was written, so that damage below is
 /// never mistaken for a torn tail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

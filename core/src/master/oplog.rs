@@ -311,7 +311,9 @@ impl<T> Oplog<T> {
             State::Syncing => {
                 self.stats.syncs += 1;
                 self.segment.end = self.group_end;
-                self.segment.durable_end = self.group_end;
+                if !self.defects.has(Defect::LogEndStale) {
+                    self.segment.durable_end = self.group_end;
+                }
                 self.segment.marked = self.group_empty || self.defects.has(Defect::LogNotMarked);
                 outcome.committed.append(&mut self.in_flight);
                 self.idle_since = now;

@@ -116,6 +116,15 @@ impl Inode {
         self.lost || !self.unsynced.is_empty()
     }
 
+    /// Up to where all bytes are durable: no change that is not begins before.
+    pub(crate) fn synced_end(&self) -> u64 {
+        let changed = self.unsynced.iter().map(|change| match change.what {
+            What::Write { offset, .. } => offset,
+            What::Cut { length } => length,
+        });
+        changed.min().unwrap_or(u64::MAX).min(self.durable.len() as u64)
+    }
+
     /// Whether a read of this range fails.
     pub(crate) fn is_unreadable(&self, offset: u64, length: u64) -> bool {
         length > 0

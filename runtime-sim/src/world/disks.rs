@@ -218,6 +218,11 @@ impl World {
         self.lock().volume(name, volume).durable_length(path)
     }
 
+    /// Up to where all bytes of a file are on stable storage; `None` if a power cut may take its name.
+    pub fn synced_end(&self, name: &str, volume: u16, path: &str) -> Option<u64> {
+        self.lock().volume(name, volume).synced_end(path)
+    }
+
     /// A write went to the wrong place: a sector at rest of a random file among those whose path `choose` accepts is as
     /// before it was written, blank, and its bytes lie over a sector of another one, or of the same. `None` if none could be
     /// struck.

@@ -9,6 +9,7 @@ pub mod comeback;
 pub mod commits;
 pub mod convergence;
 pub mod drops;
+pub mod group_ends;
 pub mod half_freed;
 pub mod halts;
 pub mod identical;

@@ -36,6 +36,11 @@ impl Volume {
         self.surely(name).map(|file| file.durable.len() as u64)
     }
 
+    /// Up to where a file is synced, whose name no power cut can take.
+    pub(crate) fn synced_end(&self, name: &str) -> Option<u64> {
+        self.surely(name).map(|file| file.synced_end())
+    }
+
     /// Bytes that no power cut can take, of a file whose name none can take.
     pub(crate) fn durable(&self, name: &str, offset: u64, length: usize) -> Option<Vec<u8>> {
         let file = self.surely(name)?;
