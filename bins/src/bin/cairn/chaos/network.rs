@@ -361,8 +361,10 @@ mod tests {
         let mut again = TcpStream::connect(proxy).await.unwrap();
         assert_eq!(say(&mut again, 8).await.unwrap(), 8);
         network.locate(Party::Server(0), None);
-        let mut refused = TcpStream::connect(proxy).await.unwrap();
-        assert!(say(&mut refused, 9).await.is_err());
+        // A connection that is refused at once may be broken before it is used.
+        if let Ok(mut refused) = TcpStream::connect(proxy).await {
+            assert!(say(&mut refused, 9).await.is_err());
+        }
     }
 
     #[tokio::test(flavor = "multi_thread")]
