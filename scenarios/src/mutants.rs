@@ -77,8 +77,7 @@ pub fn profile(defect: Defect) -> Profile {
             Profile::Operators
         }
         Defect::ChangeUnnoticed => Profile::Crashes,
-        Defect::FullStartRefused
-        | Defect::FullIdentityFails
+        Defect::FullIdentityFails
         | Defect::FailedVolumeCounts
         | Defect::ListErrorIsAbsence
         | Defect::FlushRetried => Profile::Disk,

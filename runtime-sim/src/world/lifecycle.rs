@@ -323,6 +323,11 @@ impl World {
         self.lock().node(name).clock.read(now)
     }
 
+    /// Nodes whose machines have ended as a failure so far, and why: each time.
+    pub fn failures(&self) -> Vec<(String, String)> {
+        self.lock().failures.clone()
+    }
+
     /// A machine halted: its process ends.
     fn on_halt(&self, ix: NodeIx, life: u64, reason: String, failed: bool) {
         let now = self.now();
@@ -334,6 +339,9 @@ impl World {
         let name = state.nodes[usize::from(ix)].name.clone();
         let how = if failed { "fails" } else { "ends" };
         state.trace.line(now, &name, format_args!("! {how}: {reason}"));
+        if failed {
+            state.failures.push((name.to_string(), reason.clone()));
+        }
         state.end_process(now, ix, NodeState::Halted { reason, failed }, false);
     }
 }

@@ -69,6 +69,8 @@ pub(crate) struct State {
     pub(crate) trace: Trace,
     pub(crate) faults: FaultCounts,
     pub(crate) damage: Vec<Damage>,
+    /// Nodes whose machines ended as a failure, and why.
+    failures: Vec<(String, String)>,
     /// Files and directories of which an operation, lists aside, was made to fail.
     pub(crate) failed_paths: BTreeSet<(NodeIx, u16, Arc<str>)>,
     pub(crate) watches_messages: bool,
@@ -133,6 +135,7 @@ impl World {
             events: Events::default(),
             faults: FaultCounts::default(),
             damage: Vec::new(),
+            failures: Vec::new(),
             failed_paths: BTreeSet::new(),
             watches_messages: false,
             watches_effects: false,

@@ -1,7 +1,7 @@
 //! No daemon ends by itself, and no volume goes out of use unless its disk was harmed: whatever is late, repeated,
 //! restarted or full, it is never refused for good (invariant 24).
 
-use runtime_sim::{Damage, DamageKind, NodeState};
+use runtime_sim::{Damage, DamageKind};
 
 use crate::cluster::{Cluster, MASTER};
 use crate::violation::Violations;
@@ -22,7 +22,7 @@ pub fn watch(cluster: &Cluster, violations: &Violations) {
     });
 }
 
-/// Looks at the end of a storm, before what is down is started again.
+/// Looks at the end of a storm at all ends of machines, also of those that were started again since.
 pub fn check(cluster: &Cluster, violations: &Violations) {
     let met_errors = cluster.disk_errors();
     // Nobody formats a disk without room, and no master starts on a rotten log.
@@ -30,10 +30,8 @@ pub fn check(cluster: &Cluster, violations: &Violations) {
         let harms = |d: &Damage| d.node == node && (d.kind == DamageKind::Wipe || node == MASTER);
         met_errors.contains(node) || cluster.world.damage_injected().iter().any(harms)
     };
-    for node in cluster.server_names().into_iter().chain([MASTER.to_owned()]) {
-        if let NodeState::Halted { reason, failed: true } = cluster.world.state(&node)
-            && !excuses(&node)
-        {
+    for (node, reason) in cluster.world.failures() {
+        if !excuses(&node) {
             violations.add(NAME, format!("{node} ended: {reason}"));
         }
     }
