@@ -17,8 +17,8 @@ pub const JOURNAL_GROUP: usize = if SIMULATED { 2 * 1024 } else { 512 * 1024 };
 pub const LOG_GROUP: usize = if SIMULATED { 4 * 1024 } else { 4 * 1024 * 1024 };
 /// Extents between two whose file offset is kept.
 pub const EXTENT_STRIDE: usize = if SIMULATED { 4 } else { 64 };
-/// Clients whose requests' outcomes are remembered. In the simulator's build fewer than start in a cluster whose clients are
-/// killed again and again, and more than ask for changes while one request can be repeated late.
+/// Clients whose requests' outcomes are remembered. In the simulator's build about as many as ever ask for changes in a run,
+/// so that an index that outgrows them shows, and more than do while one request can be repeated late.
 pub const DEDUP_CLIENTS: usize = if SIMULATED { 48 } else { 4_096 };
 
 const _: () = assert!((FILE_PIECE as u64).is_multiple_of(BLOCK_BYTES) && FILE_PIECE <= MAX_PAYLOAD);

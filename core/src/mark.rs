@@ -120,7 +120,6 @@ pub const MARKS: &[&str] = &[
     "repair.target_lost",
     "repair.timeout",
     "report.found_missing",
-    "requests.client_forgotten",
     "requests.recalled",
     "requests.refusal_recalled",
     "requests.retried_under_way",

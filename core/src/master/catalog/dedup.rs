@@ -15,7 +15,6 @@ use crate::error::MasterError;
 use crate::id::{ClientId, RequestId};
 use crate::limits::DEDUP_CLIENTS;
 use crate::message::MasterReply;
-use crate::reached;
 
 const OUTCOMES: usize = 64;
 
@@ -80,7 +79,6 @@ impl Dedup {
         if self.clients.len() > DEDUP_CLIENTS
             && let Some((_, quiet)) = self.by_use.pop_first()
         {
-            reached!("requests.client_forgotten");
             self.clients.remove(&quiet);
         }
     }
