@@ -131,6 +131,7 @@ async fn story(
     claims::watch(&cluster, &violations);
     commits::watch(&cluster, &violations);
     drops::watch(&cluster, &violations);
+    group_ends::watch(&cluster, &violations);
     halts::watch(&cluster, &violations);
     journals::watch(&cluster, &violations);
     let known_damage = known_damage::watch(&cluster, &violations);
@@ -139,7 +140,6 @@ async fn story(
     one_primary::watch(&cluster, &violations);
     placement::watch(&cluster, &violations);
     primaries::watch(&cluster, &violations);
-    group_ends::watch(&cluster, &violations);
     purges::watch(&cluster, &violations);
     quarantine::watch(&cluster, &violations);
     removed::watch(&cluster, &violations);

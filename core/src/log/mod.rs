@@ -4,7 +4,7 @@
 mod scan;
 mod write;
 
-pub use scan::{LogDamage, Scan, ScanEnd};
+pub use scan::{LogDamage, Scan, ScanEnd, group_header};
 pub use write::GroupWriter;
 
 use serde::{Deserialize, Serialize};
@@ -90,9 +90,6 @@ impl FileHeader {
         codec::decode::<FileHeader, 20>(&bytes[12..32]).map_err(|_| HeaderError::Damaged)
     }
 }
-
-/// Length of an encoded [`GroupHeader`].
-pub const GROUP_HEADER_BYTES: usize = 16;
 
 /// Starts every group commit. It says where the durable part ended when the group was written, so that damage below is
 /// never mistaken for a torn tail.

@@ -8,10 +8,10 @@
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
-use super::{
-    GROUP_HEADER_BYTES, GroupHeader, HEADER_BYTES, MAX_RECORD, OP_GROUP, RECORD_OVERHEAD, record_crc,
-};
+use super::{GroupHeader, HEADER_BYTES, MAX_RECORD, OP_GROUP, RECORD_OVERHEAD, record_crc};
 use crate::codec;
+
+const GROUP_PAYLOAD: usize = 16;
 
 /// A log file is damaged below what had been durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
@@ -105,8 +105,7 @@ impl Scan {
                     at += 1;
                 }
                 (Parsed::Record { op: OP_GROUP, payload }, Some(bad)) => {
-                    let header = codec::decode::<GroupHeader, GROUP_HEADER_BYTES>(payload);
-                    if header.is_ok_and(|h| h.durable_end > bad) {
+                    if decode(payload).is_some_and(|header| header.durable_end > bad) {
                         self.damage = Some(LogDamage { offset: bad, witness: offset });
                     }
                     at += 1;
@@ -126,7 +125,7 @@ impl Scan {
         self.end.valid_end = offset + (payload.len() + RECORD_OVERHEAD) as u64;
         self.end.ends_with_mark = op == OP_GROUP;
         if op == OP_GROUP {
-            if let Ok(header) = codec::decode::<GroupHeader, GROUP_HEADER_BYTES>(&payload) {
+            if let Some(header) = decode(&payload) {
                 self.end.durable_end = header.durable_end;
             }
         } else {
@@ -134,6 +133,18 @@ impl Scan {
             self.end.next_index += 1;
         }
     }
+}
+
+/// The header of the group that `bytes`, from `offset` of a log on, begin with, if they do.
+pub fn group_header(bytes: &[u8], offset: u64) -> Option<GroupHeader> {
+    match parse(bytes, offset) {
+        Parsed::Record { op: OP_GROUP, payload } => decode(payload),
+        _ => None,
+    }
+}
+
+fn decode(payload: &[u8]) -> Option<GroupHeader> {
+    codec::decode::<GroupHeader, GROUP_PAYLOAD>(payload).ok()
 }
 
 enum Parsed<'a> {
@@ -145,13 +156,13 @@ enum Parsed<'a> {
 /// Group headers have a fixed length, which makes the search after an invalid record cheap.
 fn maybe_group(bytes: &[u8]) -> bool {
     bytes[0] == OP_GROUP
-        && bytes.iter().skip(1).zip((GROUP_HEADER_BYTES as u32).to_le_bytes()).all(|(a, b)| *a == b)
+        && bytes.iter().skip(1).zip((GROUP_PAYLOAD as u32).to_le_bytes()).all(|(a, b)| *a == b)
 }
 
 fn parse(bytes: &[u8], offset: u64) -> Parsed<'_> {
     let Some(length) = bytes.get(1..5) else { return Parsed::Incomplete };
     let length = u32::from_le_bytes([length[0], length[1], length[2], length[3]]) as usize;
-    if length > MAX_RECORD || (bytes[0] == OP_GROUP && length != GROUP_HEADER_BYTES) {
+    if length > MAX_RECORD || (bytes[0] == OP_GROUP && length != GROUP_PAYLOAD) {
         return Parsed::Invalid;
     }
     let Some(record) = bytes.get(..length + RECORD_OVERHEAD) else { return Parsed::Incomplete };

@@ -11,7 +11,7 @@ use cairn_core::chunkserver::{Chunkserver, ReplicaView};
 use cairn_core::id::{ChunkId, ChunkVersion};
 use cairn_core::message::{AppendMessage, FromServer, Message, ReplicaState, ToServer, Vote};
 use cairn_core::rng::Rng;
-use runtime_sim::{Again, Comeback, Crash, DamageKind};
+use runtime_sim::{Again, Comeback, Crash, Damage, DamageKind};
 
 use super::known_damage::KnownDamage;
 use crate::cluster::{Cluster, chunk_of_any, chunk_path, is_journal, lock};
@@ -20,13 +20,15 @@ use crate::violation::Violations;
 const NAME: &str = "comeback";
 
 /// One in so many inputs is followed by a comeback; of those that READY was the answer to, of those that settled a replica, of
-/// those that made one durable later, of those that ended a recovery, and of those while files are being moved away.
+/// those that made one durable later, of those that ended a recovery, of those while files are being moved away, and of those
+/// while a copy takes the place of a sound replica.
 const ANY: u64 = 3_000;
 const READY: u64 = 2_000;
 const SETTLING: u64 = 60;
 const FLUSHED: u64 = 6;
 const RECOVERED: u64 = 3;
 const MOVING: u64 = 60;
+const REPLACING: u64 = 10;
 /// Inputs of a process after an order to drop, or after a recovery that found a chunk twice, within which files are moved away.
 const MOVES: u64 = 20;
 
@@ -47,6 +49,41 @@ struct Memory {
     moving: BTreeMap<String, (u64, u64)>,
     /// Replicas that each server has made durable after their seal.
     flushed: BTreeMap<String, u64>,
+    copies: BTreeMap<String, Copies>,
+}
+
+/// Copies that a server was told to make.
+#[derive(Default)]
+struct Copies {
+    /// How often damage was found before.
+    damage_found: u64,
+    /// Whether what is there already was sound while the copy was under way: when its files begin to be replaced, its server
+    /// counts it among the damaged ones, lest it be read.
+    was_sound: BTreeMap<ChunkId, bool>,
+}
+
+impl Copies {
+    /// True while one of them is replacing what was sound.
+    fn look(&mut self, machine: &Chunkserver) -> bool {
+        let found_more = machine.damage_found() != self.damage_found;
+        self.damage_found = machine.damage_found();
+        let mut replacing = false;
+        for (chunk, was_sound) in &mut self.was_sound {
+            if let Some(replica) = machine.replica(*chunk) {
+                let is_damaged = replica.state == ReplicaState::Damaged;
+                if !is_damaged || !replica.is_moving || found_more {
+                    *was_sound = replica.is_moving && !is_damaged;
+                }
+                replacing |= is_damaged && *was_sound;
+            }
+        }
+        replacing
+    }
+
+    /// Whether a replica counts as damaged because a copy is replacing it, and for no other reason.
+    fn is_replaced(&self, replica: &ReplicaView) -> bool {
+        replica.state == ReplicaState::Damaged && self.was_sound.get(&replica.chunk) == Some(&true)
+    }
 }
 
 impl Memory {
@@ -80,6 +117,11 @@ pub fn watch(cluster: &Cluster, known_damage: KnownDamage, violations: &Violatio
     let told = memory.clone();
     cluster.world.observe_sends(move |_, node, _, _, message| {
         let memory = &mut *lock(&told);
+        if let Message::FromServer(FromServer::CopyDone { target, .. }) = message
+            && let Some(copies) = memory.copies.get_mut(node)
+        {
+            copies.was_sound.remove(&target.chunk);
+        }
         let one_in = match message {
             Message::FromServer(FromServer::Vote { chunk, version, vote, .. }) => {
                 if let Vote::Prefix { length, .. } = vote {
@@ -97,10 +139,15 @@ pub fn watch(cluster: &Cluster, known_damage: KnownDamage, violations: &Violatio
         memory.promising.insert(node.to_owned(), one_in);
     });
     let ordered = memory.clone();
-    cluster.world.observe_messages(move |_, _, to, message| {
-        if matches!(message, Message::ToServer(ToServer::Drop { .. })) {
+    cluster.world.observe_messages(move |_, _, to, message| match message {
+        Message::ToServer(ToServer::Drop { .. }) => {
             lock(&ordered).moving.insert(to.to_owned(), (MOVES, MOVING));
         }
+        Message::ToServer(ToServer::Copy { sealed, .. }) => {
+            let memory = &mut *lock(&ordered);
+            memory.copies.entry(to.to_owned()).or_default().was_sound.insert(sealed.chunk, false);
+        }
+        _ => {}
     });
     let (seen, violations) = (cluster.clone(), violations.clone());
     let mut rng = cluster.world.rng(NAME);
@@ -110,16 +157,25 @@ pub fn watch(cluster: &Cluster, known_damage: KnownDamage, violations: &Violatio
         if !machine.has_recovered() {
             if !memory.recovering.contains(node) {
                 memory.recovering.insert(node.to_owned());
+                memory.copies.remove(node);
             }
             return;
         }
+        let copies = memory.copies.get_mut(node).filter(|copies| !copies.was_sound.is_empty());
+        let replacing = copies.is_some_and(|copies| copies.look(machine));
         let recovered = !memory.recovering.is_empty() && memory.recovering.remove(node);
         if recovered && machine.second_replicas() > 0 {
             memory.moving.insert(node.to_owned(), (MOVES, RECOVERED));
         }
         let moving = memory.moving(node);
         let flushed = memory.has_flushed(node, machine.flushed());
-        let reasons = [promising, moving, recovered.then_some(RECOVERED), flushed.then_some(FLUSHED)];
+        let reasons = [
+            promising,
+            moving,
+            recovered.then_some(RECOVERED),
+            flushed.then_some(FLUSHED),
+            replacing.then_some(REPLACING),
+        ];
         if !rng.chance(1, reasons.into_iter().flatten().min().unwrap_or(ANY)) {
             return;
         }
@@ -127,7 +183,10 @@ pub fn watch(cluster: &Cluster, known_damage: KnownDamage, violations: &Violatio
         votes.retain(|chunk, (version, length)| stands(machine, *chunk, *version, *length));
         // Names are lost by two crashes, one after the other, more often than by one.
         let twice = rng.chance(if moving.is_some() { 3 } else { 1 }, 4);
-        if let Err(text) = check(&seen, node, machine, (votes, &known_damage), twice, &mut rng) {
+        let memory = &*memory;
+        let knows =
+            Knows { votes: &memory.votes[node], copies: memory.copies.get(node), damage: &known_damage };
+        if let Err(text) = check(&seen, node, machine, knows, twice, &mut rng) {
             violations.add(NAME, text);
         }
     });
@@ -140,11 +199,19 @@ fn stands(machine: &Chunkserver, chunk: ChunkId, version: ChunkVersion, length: 
     })
 }
 
+/// What is known of the server.
+#[derive(Clone, Copy)]
+struct Knows<'a> {
+    votes: &'a Votes,
+    copies: Option<&'a Copies>,
+    damage: &'a KnownDamage,
+}
+
 fn check(
     cluster: &Cluster,
     node: &str,
     machine: &Chunkserver,
-    (votes, known_damage): (&Votes, &KnownDamage),
+    knows: Knows<'_>,
     twice: bool,
     rng: &mut Rng,
 ) -> Result<(), String> {
@@ -180,14 +247,14 @@ fn check(
     // What was removed by hand may leave a promise behind that nothing speaks for.
     let by_hand = world.damage_injected();
     let by_hand = by_hand.iter().filter(|d| d.node == node && d.kind == DamageKind::HandEdit);
-    let harmed: BTreeSet<ChunkId> =
-        harm.iter().chain(by_hand).filter_map(|d| chunk_of_any(&d.path)).collect();
+    let harm: Vec<&Damage> = harm.iter().chain(by_hand).collect();
+    let harmed: BTreeSet<ChunkId> = harm.iter().filter_map(|d| chunk_of_any(&d.path)).collect();
     for now in machine.replicas() {
         if failed.contains(&now.volume_index) || now.is_moving || harmed.contains(&now.chunk) {
             continue;
         }
         let then = back.machine.replica(now.chunk);
-        let voted = votes.get(&now.chunk).map_or(0, |(_, length)| *length);
+        let voted = knows.votes.get(&now.chunk).map_or(0, |(_, length)| *length);
         // One that was taken for damaged and counts again is damaged until its journal has forgotten that.
         let forgiven = now.state == ReplicaState::Sealed
             && then.is_some_and(|then| then.state == ReplicaState::Damaged)
@@ -197,18 +264,20 @@ fn check(
             return complain(format!("would {text}"));
         }
     }
-    if let Some(text) = known_damage.forgotten(cluster, node, &back.machine) {
+    if let Some(text) = knows.damage.forgotten(cluster, node, &back.machine) {
         return complain(format!("would come back ignorant: it {text}"));
     }
     // What was sealed in the page cache and dropped before it was durable may come back in part.
     let unsynced = power && cluster.shape.is_relaxed();
+    let is_replaced = |replica: &ReplicaView| knows.copies.is_some_and(|copies| copies.is_replaced(replica));
+    let is_damaged = |replica: &ReplicaView| replica.state == ReplicaState::Damaged && !is_replaced(replica);
     for then in back.machine.replicas() {
         // A volume that is out of use now is read again then: what stands there the machine doesn't know.
         if failed.contains(&then.volume_index) || harmed.contains(&then.chunk) {
             continue;
         }
         let now = machine.replica(then.chunk);
-        let is_told = now.is_some_and(|now| !now.is_moving || now.state == ReplicaState::Damaged);
+        let is_told = now.is_some_and(|now| !now.is_moving || is_damaged(&now));
         if then.state == ReplicaState::Damaged && !is_told && !unsynced {
             return complain(format!("would find {} damaged, which it has not", then.chunk));
         }
@@ -218,6 +287,12 @@ fn check(
         if then.state == ReplicaState::Sealed && !settled && !has(&back, &then, &path) {
             return complain(format!("would claim {} {}, and has other bytes", then.chunk, then.version));
         }
+    }
+    // Of two replicas of a chunk the better one is among those above, and the other may be one that nobody can make anything of.
+    let knows_damage = machine.damage_found() > 0 || machine.replicas().any(|replica| is_damaged(&replica));
+    let found = back.machine.damage_found();
+    if found > 0 && !knows_damage && harm.is_empty() && failed.is_empty() && !unsynced {
+        return complain(format!("would find damage ({found}), and nothing was done to it"));
     }
     Ok(())
 }

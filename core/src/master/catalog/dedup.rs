@@ -1,6 +1,6 @@
 //! Exactly once: the outcomes of recent requests, so that a retry gets the first answer and changes nothing.
 //!
-//! Bounded: 64 outcomes for each of [`DEDUP_CLIENTS`]. The client that was quiet for the longest part of the log goes first.
+//! Bounded: 64 outcomes for each of [`DEDUP_CLIENTS`] clients. The one that was quiet for the longest part of the log goes first.
 //! A request at or below the ones that a client's window has dropped is refused, since it may have been applied.
 //!
 //! The catalog has one such table for what the log carried out. A refusal that never reached the log has its own, volatile
