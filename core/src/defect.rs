@@ -61,7 +61,7 @@ defects! {
     SkipDirSync = "skip-dir-sync",
     /// A retry is acknowledged when recognised, not when committed (rule 10).
     AckDuplicateEarly = "ack-duplicate-early",
-    /// Recovery truncates damage below the promised length (R5).
+    /// Recovery truncates damage below the promised length (rule 6).
     TruncateDamage = "truncate-damage",
     /// A sidecar found after a power cut is believed although its chunk was never synced.
     TrustUnsyncedSeal = "trust-unsynced-seal",
@@ -241,10 +241,18 @@ defects! {
     GoneIsDone = "gone-is-done",
     /// A request whose connection is lost is asked again under another number.
     RetryRenumbered = "retry-renumbered",
+    /// An unsealed replica that lost against another one is forgotten by the journal only when its file is gone.
+    LoserForgottenLate = "loser-forgotten-late",
+    /// What is due in the quarantine while its volume is being recovered stays there.
+    PurgeWhileStarting = "purge-while-starting",
+    /// What a start finds in the quarantine stays there.
+    QuarantineForgotten = "quarantine-forgotten",
     /// What a sync without space did not save waits for the next one.
     StagedKeptWhenFull = "staged-kept-when-full",
     /// Bytes that only a damaged journal could have told of are purged with the rest of the quarantine.
     OrphansPurged = "orphans-purged",
+    /// Such bytes are put aside only when a new journal has taken the damaged one's place.
+    OrphansLeftBehind = "orphans-left-behind",
     /// A lease is counted from the arrival of the answer that gives it.
     LeaseFromAnswer = "lease-from-answer",
     /// A chunk whose sync failed is synced again a moment later.
@@ -277,6 +285,9 @@ pub struct Defects {
 }
 
 impl Defects {
+    /// Whether this is the simulator's build, in which defects can be planted and [limits](crate::limits) are small.
+    pub const CAN_BE_PLANTED: bool = cfg!(feature = "defects");
+
     /// None: the correct machine.
     pub const fn none() -> Defects {
         Defects {

@@ -105,7 +105,7 @@ pub enum ChunkError {
         /// The fenced version.
         version: ChunkVersion,
     },
-    /// The request names another incarnation or session of this server (PROTOCOL rules 2 and 3).
+    /// The request names another incarnation or session of this server (chunk protocol, rules 2 and 3).
     #[error("{0} was granted to another incarnation of this server")]
     WrongIncarnation(ChunkId),
     /// Records are missing before this one.

@@ -99,7 +99,7 @@ impl fmt::Display for Peer {
     }
 }
 
-/// What a replica's promises hang on. Which parts matter depends on the durability promised (PROTOCOL rules 1 and 2).
+/// What a replica's promises hang on. Which parts matter depends on the durability promised (chunk protocol, rules 1 and 2).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Incarnation {
     /// The volume that holds the replica.

@@ -3,7 +3,7 @@
 
 use crate::payload::{BLOCK_BYTES, MAX_PAYLOAD};
 
-const SIMULATED: bool = cfg!(feature = "defects");
+const SIMULATED: bool = crate::defect::Defects::CAN_BE_PLANTED;
 
 /// Bytes in which files are read through: whole blocks, and no more than one disk operation may have.
 pub const FILE_PIECE: u32 = if SIMULATED { BLOCK_BYTES as u32 } else { MAX_PAYLOAD };

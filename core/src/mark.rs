@@ -76,6 +76,7 @@ pub const MARKS: &[&str] = &[
     "grants.repeated",
     "locations.leaving",
     "locations.unreported",
+    "losers.forgotten_first",
     "oplog.damage",
     "oplog.disk_error",
     "oplog.full",
@@ -85,6 +86,7 @@ pub const MARKS: &[&str] = &[
     "oplog.torn_tail",
     "pull.source_busy",
     "pull.source_failed",
+    "quarantine.not_purged",
     "quarantine.purged",
     "read.busy",
     "read.corrupt",
@@ -229,7 +231,7 @@ pub fn count(index: usize) {
     }
 }
 
-/// Marks a rare branch as reached: `reached!("seal.completed_short_voter")`. Costs nothing without the feature `marks`.
+/// Marks a rare branch as reached: `reached!("seal.complete_short_voter")`. Costs nothing without the feature `marks`.
 #[macro_export]
 macro_rules! reached {
     ($name:literal) => {{

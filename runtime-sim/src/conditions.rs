@@ -86,8 +86,8 @@ fn link_words(link: &Link, normal: &Link) -> String {
     if link.corrupt_per_million > 0 {
         words.push(format!("{} % of the frames garbled", percent(link.corrupt_per_million)));
     }
-    if let Some(speed) = link.bytes_per_second {
-        words.push(format!("{speed} bytes/s"));
+    if link.repeat_per_million > 0 {
+        words.push(format!("{} % of the records said twice", percent(link.repeat_per_million)));
     }
     if words.is_empty() { format!("{link:?}") } else { words.join(", ") }
 }
@@ -113,6 +113,15 @@ fn disk_faults(now: &DiskFaults, normal: &DiskFaults) -> Option<String> {
         }
     }
     words.extend(now.errors_below.map(|directory| format!("in {directory}/ only")));
+    for (what, is_stuck) in [
+        ("syncs", now.stuck_syncs),
+        ("syncs of directories", now.stuck_dir_syncs),
+        ("lists", now.stuck_lists),
+    ] {
+        if is_stuck {
+            words.push(format!("{what} hang"));
+        }
+    }
     Some(if words.is_empty() { format!("{now:?}") } else { words.join(", ") })
 }
 

@@ -7,7 +7,7 @@
 //!   until then. A dead process resets its connections; a machine without power leaves its peers to find out by themselves.
 //! - **Partition**, of both directions or one: messages are held as TCP holds them, and come late if it heals in time; after
 //!   a drawn time TCP gives up and the connection is reset. Dials time out if either direction is cut.
-//! - **Slow, narrow and lossy links.** A lost packet is sent again: it and those behind it come later.
+//! - **Slow and lossy links.** A lost packet is sent again: it and those behind it come later.
 //! - **Corruption.** One bit of a data frame is flipped. The receiver must close the connection; if it accepts the frame, the
 //!   run fails.
 //! - **Close.** What was sent before arrives, then the other end loses the connection. So it is, half of the time, for what a
@@ -111,7 +111,6 @@ pub(crate) struct Network {
     pub(crate) links: BTreeMap<(NodeIx, NodeIx), Link>,
     pub(crate) cut: BTreeSet<(NodeIx, NodeIx)>,
     pub(crate) corrupt_next: BTreeSet<(NodeIx, NodeIx)>,
-    wire_free_at: BTreeMap<(NodeIx, NodeIx), Time>,
     heard: hostile::Heard,
     rng: Rng,
 }
@@ -125,7 +124,6 @@ impl Network {
             links: BTreeMap::new(),
             cut: BTreeSet::new(),
             corrupt_next: BTreeSet::new(),
-            wire_free_at: BTreeMap::new(),
             heard: hostile::Heard::default(),
             rng: Rng::stream(seed, "network"),
         }
@@ -151,17 +149,10 @@ impl Network {
         Span(self.rng.between(low * 1_000_000, high * 1_000_000))
     }
 
-    /// When a message of `bytes` sent now arrives.
-    fn arrival(&mut self, now: Time, from: NodeIx, to: NodeIx, bytes: u64) -> Time {
+    /// When a message sent now arrives.
+    fn arrival(&mut self, now: Time, from: NodeIx, to: NodeIx) -> Time {
         let link = self.link(from, to);
-        let mut at = now;
-        if let Some(speed) = link.bytes_per_second {
-            let free = self.wire_free_at.entry((from, to)).or_default();
-            let start = (*free).max(now);
-            *free = start + Span(bytes * 1_000_000_000 / speed.max(1));
-            at = *free;
-        }
-        at = at + self.latency(from, to);
+        let mut at = now + self.latency(from, to);
         let mut wait = RETRANSMIT;
         while link.loss_per_million > 0
             && wait.0 < 30_000_000_000
@@ -268,7 +259,7 @@ impl State {
             self.network.corrupt_next.remove(&(own.node, other.node));
             self.faults.corrupted_frames += 1;
         }
-        let arrival = self.network.arrival(now, own.node, other.node, parcel.len());
+        let arrival = self.network.arrival(now, own.node, other.node);
         let connection = self.network.connections.get_mut(&link).expect("it was there");
         let at = arrival.max(connection.last_arrival[e]);
         connection.last_arrival[e] = at;

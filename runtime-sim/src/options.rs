@@ -65,8 +65,6 @@ pub struct Link {
     pub latency_us: u64,
     /// Up to so much is added to each message.
     pub jitter_us: u64,
-    /// Messages queue for the wire at this speed; `None`: no limit.
-    pub bytes_per_second: Option<u64>,
     /// Messages in a million whose first packet is lost: TCP sends it again, so they and those behind come later.
     pub loss_per_million: u32,
     /// Data frames in a million that get one bit flipped under way.
@@ -80,7 +78,6 @@ impl Default for Link {
         Link {
             latency_us: 150,
             jitter_us: 200,
-            bytes_per_second: None,
             loss_per_million: 0,
             corrupt_per_million: 0,
             repeat_per_million: 0,

@@ -37,15 +37,6 @@ impl Parcel {
         }
     }
 
-    /// Bytes on the wire.
-    pub(crate) fn len(&self) -> u64 {
-        match self {
-            Parcel::Control(bytes) => bytes.len() as u64,
-            Parcel::Frame { head, payload, .. } => (head.len() + payload.len()) as u64,
-            Parcel::End => 0,
-        }
-    }
-
     /// Inverts one bit of a data frame; false if this is none.
     pub(crate) fn corrupt(&mut self, draw: u64) -> bool {
         let Parcel::Frame { head, payload, corrupt } = self else { return false };

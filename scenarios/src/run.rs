@@ -213,7 +213,10 @@ async fn story(
         let guarded = permissions::prepare(&cluster.clients[0], &stranger, drawn, &violations).await;
         half_freed::watch(&cluster, &violations).await;
         let trashed = trash::prepare(&cluster, &violations).await;
-        everybody_down(&cluster, plan.shape.is_relaxed()).await;
+        if !everybody_down(&cluster, plan.shape.is_relaxed()).await {
+            violations.add(progress::NAME, "not everybody is ready again after all went down at once");
+        }
+        halts::check(&cluster, &violations);
         settle(&cluster, &mut models, &violations).await;
         if let Some(guarded) = guarded {
             permissions::check(&cluster.clients[0], &stranger, &guarded, &violations).await;
@@ -298,8 +301,9 @@ async fn settle(cluster: &Cluster, models: &mut [Model], violations: &Violations
     }
 }
 
-/// Takes the power, or under relaxed durability only the processes, from the whole cluster at once.
-async fn everybody_down(cluster: &Cluster, gently: bool) {
+/// Takes the power, or under relaxed durability only the processes, from the whole cluster at once. Whether everybody is ready
+/// again in time.
+async fn everybody_down(cluster: &Cluster, gently: bool) -> bool {
     let world = &cluster.world;
     let servers = cluster.server_names();
     for node in servers.iter().map(String::as_str).chain([MASTER]) {
@@ -313,7 +317,7 @@ async fn everybody_down(cluster: &Cluster, gently: bool) {
     for node in servers.iter().map(String::as_str).chain([MASTER]) {
         world.restart(node);
     }
-    // Not being ready in time shows in what can't be read.
-    cluster.until_ready(START_WITHIN).await;
+    let are_ready = cluster.until_ready(START_WITHIN).await;
     world.sleep(Span::from_ms(cluster.shape.master.block_report_ms)).await;
+    are_ready
 }

@@ -82,7 +82,7 @@ impl Shape {
     }
 
     /// How many servers may lose what they hold without an acknowledged byte being lost: none if a file may be
-    /// acknowledged by one server alone, else one, since a seal makes sure of two holders only (PROTOCOL rule 7).
+    /// acknowledged by one server alone, else one, since a seal makes sure of two holders only (chunk protocol, rule 7).
     pub fn victims_max(&self) -> usize {
         usize::from(self.storages.iter().all(|s| s.quorum >= 2))
     }

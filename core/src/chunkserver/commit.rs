@@ -114,6 +114,7 @@ impl Chunkserver {
                 Waiter::Nobody => {}
                 Waiter::Ready { chunk, generation, end } => self.on_ready(chunk, generation, end),
                 Waiter::Job { chunk, job } => self.on_job_event(chunk, job, super::job::Event::Journalled),
+                Waiter::Loser => self.on_loser_forgotten(),
             }
         }
         self.volume_mut(index).journal.waking = false;

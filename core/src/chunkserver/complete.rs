@@ -1,4 +1,4 @@
-//! Completing a fenced, shorter member (PROTOCOL rules 7 and 9): the missing bytes come from a longer one.
+//! Completing a fenced, shorter member (chunk protocol, rules 7 and 9): the missing bytes come from a longer one.
 //!
 //! The bytes are written beyond the promised prefix, so a crash during the pull leaves the old, shorter vote standing;
 //! the longer length enters the journal only after the whole prefix matched its checksum and was synced.

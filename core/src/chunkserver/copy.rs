@@ -1,4 +1,4 @@
-//! Copying a sealed chunk from other servers (PROTOCOL rule 16).
+//! Copying a sealed chunk from other servers (chunk protocol, rule 16).
 //!
 //! The copy is made in `staging/`: pulled, compared with the sealed checksum, synced, read back. Only then is an old
 //! replica moved to the quarantine, and only when that is durable does the journal forget it; both before the new data

@@ -1,4 +1,4 @@
-//! Fencing and voting (PROTOCOL rules 2 to 6).
+//! Fencing and voting (chunk protocol, rules 2 to 6).
 //!
 //! A fence takes effect in memory at once. The vote leaves only after the staged bytes are synced, then length and fence
 //! are in the journal, so a crash between any two steps has told nobody anything: the replica comes back fenced by its

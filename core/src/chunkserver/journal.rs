@@ -68,6 +68,8 @@ pub(super) enum Waiter {
     Ready { chunk: ChunkId, generation: u64, end: u64 },
     /// The chunk's job goes on.
     Job { chunk: ChunkId, job: u64 },
+    /// The files of the first of the losers may be moved away.
+    Loser,
 }
 
 #[derive(Clone, Debug, Hash)]

@@ -181,7 +181,17 @@ impl Chunkserver {
         }
         let records = Replay { replicas, damaged, ..Replay::default() }.records();
         // The identity first: the old journal's promises must never be read under the new journal's silence.
+        let quarantine = DiskPath::new(index, "quarantine");
+        r.script.step(DiskRequest::MakeDir(quarantine.clone()));
         r.script.append(identity.write(index));
+        // Then what only the old journal could have told of: the new one's silence would make nothing of it.
+        if !self.setup.defects.has(Defect::OrphansLeftBehind) {
+            self.put_orphans_aside(index, r);
+            r.script.step(DiskRequest::SyncDir(quarantine));
+            for dir in &r.dirs {
+                r.script.step(DiskRequest::SyncDir(DiskPath::new(index, &format!("chunks/{dir:02x}"))));
+            }
+        }
         r.new_journal(index, identity.volume, 1, &records);
         self.volume_mut(index).identity = identity;
         r.phase = Phase::Tails;

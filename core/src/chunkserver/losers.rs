@@ -1,27 +1,44 @@
 //! Of two replicas that a start found on two volumes one stays; the files of the other go into the quarantine, one chunk after
-//! the other and in the order that survives a power cut.
+//! the other and in the order that survives a crash: as with a drop, what the journal promises is forgotten before its file goes.
 
 use super::Chunkserver;
+use super::journal::{Record, Waiter};
 use super::out::Then;
 use super::script::Script;
 use crate::defect::Defect;
 use crate::disk::{DiskRequest, DiskResult};
 use crate::id::ChunkId;
+use crate::reached;
 
 /// A replica that lost.
 #[derive(Clone, Debug, Hash)]
 pub(super) struct Loser {
     chunk: ChunkId,
     volume: u16,
+    is_unsealed: bool,
+    phase: Phase,
     script: Script,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Phase {
+    Waiting,
+    /// The journal is forgetting what it promises.
+    Forgetting,
+    Moving,
+}
+
 impl Chunkserver {
-    pub(super) fn quarantine_loser(&mut self, chunk: ChunkId, volume: u16) {
+    /// Nothing is done to it before [`Chunkserver::start_losers`]: the journal may be written anew from the replicas that are in
+    /// their places.
+    pub(super) fn quarantine_loser(&mut self, chunk: ChunkId, volume: u16, is_unsealed: bool) {
         self.second_replicas += 1;
         let script = self.quarantine_steps(chunk, volume, false);
-        self.losers.push_back(Loser { chunk, volume, script });
-        if self.losers.len() == 1 {
+        self.losers.push_back(Loser { chunk, volume, is_unsealed, phase: Phase::Waiting, script });
+    }
+
+    pub(super) fn start_losers(&mut self) {
+        if self.losers.front().is_some_and(|loser| loser.phase == Phase::Waiting) {
             self.step_losers();
         }
     }
@@ -36,25 +53,50 @@ impl Chunkserver {
         self.step_losers();
     }
 
+    pub(super) fn on_loser_forgotten(&mut self) {
+        if let Some(loser) = self.losers.front_mut() {
+            loser.phase = Phase::Moving;
+        }
+        self.step_losers();
+    }
+
+    /// A volume is out of use: its journal answers nobody any more. Disk operations that are under way will still be answered.
+    pub(super) fn abandon_losers(&mut self, volume: u16) {
+        self.losers.retain(|loser| loser.volume != volume || loser.phase == Phase::Moving);
+        self.start_losers();
+    }
+
     fn step_losers(&mut self) {
-        while let Some(Loser { chunk, volume, script }) = self.losers.front_mut() {
-            let (chunk, volume) = (*chunk, *volume);
-            // The place may have been taken since.
-            let taken = self.replicas.get(&chunk).is_some_and(|replica| replica.volume == volume);
-            if let Some(request) = script.next().filter(|_| !taken) {
-                self.schedule_purge(&request);
-                if self.setup.defects.has(Defect::LoserUnordered) {
-                    if matches!(request, DiskRequest::Rename { .. }) {
-                        self.out.disk(request, Then::Nothing);
-                    }
-                    continue;
+        while let Some(&Loser { chunk, volume, is_unsealed, phase, .. }) = self.losers.front() {
+            // The place may have been taken since, or the volume be out of use.
+            let is_there = self.replicas.get(&chunk).is_none_or(|replica| replica.volume != volume)
+                && self.volume(volume).is_ready();
+            let Some(loser) = self.losers.front_mut().filter(|_| is_there) else {
+                self.losers.pop_front();
+                continue;
+            };
+            if phase == Phase::Waiting {
+                let late = self.setup.defects.has(Defect::LoserForgottenLate);
+                let forgets = is_unsealed && !late;
+                loser.phase = if forgets { Phase::Forgetting } else { Phase::Moving };
+                if forgets {
+                    reached!("losers.forgotten_first");
+                    return self.log(volume, alloc::vec![Record::Forget { chunk }], Waiter::Loser, true);
                 }
-                return self.out.disk(request, Then::LoserMoved);
             }
-            self.losers.pop_front();
-            if !taken && self.volume(volume).is_ready() {
+            let Some(request) = loser.script.next() else {
+                self.losers.pop_front();
                 self.forget_in_journal(volume, chunk);
+                continue;
+            };
+            self.schedule_purge(&request);
+            if self.setup.defects.has(Defect::LoserUnordered) {
+                if matches!(request, DiskRequest::Rename { .. }) {
+                    self.out.disk(request, Then::Nothing);
+                }
+                continue;
             }
+            return self.out.disk(request, Then::LoserMoved);
         }
     }
 }

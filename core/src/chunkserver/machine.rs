@@ -120,6 +120,7 @@ impl Chunkserver {
             }
             Then::Job { chunk, job } => self.on_job_event(chunk, job, job::Event::Disk { result }),
             Then::LoserMoved => self.on_loser_moved(&result),
+            Then::Purged(path) => self.on_purged(path, &result),
             Then::ReadTable { key } => self.on_read_table(key, result),
             Then::ReadPart { key, part } => self.on_read_part(key, part, result),
             Then::ScrubTable { chunk } => self.on_scrub_table(chunk, result),

@@ -5,13 +5,13 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::ChunkserverCallReply;
-use crate::disk::DiskRequest;
+use crate::disk::{DiskPath, DiskRequest};
 use crate::id::{ChunkId, OpId, Peer};
 use crate::machine::{Effect, Effects, Level};
 use crate::message::Message;
 
 /// What to do when a disk operation ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Then {
     /// A step of a volume's recovery; the number is the step's own.
     Recovery {
@@ -59,6 +59,8 @@ pub(super) enum Then {
     },
     /// A step of moving away the lesser of two replicas.
     LoserMoved,
+    /// A file in the quarantine was removed.
+    Purged(DiskPath),
     ReadTable {
         key: u64,
     },

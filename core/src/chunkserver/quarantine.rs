@@ -14,7 +14,7 @@ use super::names;
 use super::out::Then;
 use super::script::Script;
 use crate::defect::Defect;
-use crate::disk::{DiskPath, DiskRequest};
+use crate::disk::{DiskError, DiskPath, DiskRequest, DiskResult};
 use crate::id::ChunkId;
 use crate::machine::Level;
 use crate::message::{DropReason, FromServer, ToServer};
@@ -165,6 +165,10 @@ impl Chunkserver {
         }
         for path in due {
             let volume = self.volume(path.volume);
+            if volume.is_starting() && !self.setup.defects.has(Defect::PurgeWhileStarting) {
+                self.purges.push_back((now + PURGE_AGAIN, path));
+                continue;
+            }
             // Until the journal has durably forgotten the chunk, its sidecar shows that there is nothing to forget. A replica
             // that came since has a sidecar of its own, and may have a note of damage that must stay.
             let needed = |chunk: &ChunkId| !volume.journal.is_durable() && !self.replicas.contains_key(chunk);
@@ -176,8 +180,18 @@ impl Chunkserver {
                 self.purges.push_back((now + PURGE_AGAIN, path));
             } else if volume.is_ready() {
                 reached!("quarantine.purged");
-                self.out.disk(DiskRequest::Remove(path), Then::Nothing);
+                self.out.disk(DiskRequest::Remove(path.clone()), Then::Purged(path));
             }
+        }
+    }
+
+    /// What could not be removed is tried again, as long as its volume is in use.
+    pub(super) fn on_purged(&mut self, path: DiskPath, result: &DiskResult) {
+        if result.as_ref().is_err_and(|error| *error != DiskError::NotFound)
+            && self.volume(path.volume).is_ready()
+        {
+            reached!("quarantine.not_purged");
+            self.purges.push_back((self.now + PURGE_AGAIN, path));
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What a volume's files say after a start: identity, lists, sidecars, journal, then the tails of unsealed replicas.
 //!
 //! Nothing is believed before it is durable: what was only in the page cache of a process that died is synced again
-//! (journal, directories) before the volume is used. A replica that was open comes back fenced (PROTOCOL rule 4), with
+//! (journal, directories) before the volume is used. A replica that was open comes back fenced (chunk protocol, rule 4), with
 //! exactly the prefix that the journal promised; bytes beyond it were never promised and are cut. Bytes missing or wrong
 //! below it make the replica damaged, never shorter (rule 6). A replica that was sealed in the page cache of another boot
 //! counts only if each of its bytes is there.
@@ -349,7 +349,7 @@ impl Chunkserver {
             }
             let volume = self.volume_mut(index);
             volume.quarantine_number = volume.quarantine_number.max(number + 1);
-            if !keep {
+            if !keep && !self.setup.defects.has(Defect::QuarantineForgotten) {
                 reached!("recovery.quarantine_left");
                 let path = DiskPath::new(index, &format!("quarantine/{}", entry.name));
                 self.purges.push_back((due, path));
@@ -452,7 +452,8 @@ impl Chunkserver {
             reached!("recovery.stale_journal");
             r.script.attempt(DiskRequest::Remove(names::journal(index, number)));
         }
-        self.plan_repairs(index, r);
+        self.plan_cuts(index, r);
+        self.put_orphans_aside(index, r);
         for dir in &r.dirs {
             r.script.step(DiskRequest::SyncDir(DiskPath::new(index, &format!("chunks/{dir:02x}"))));
         }

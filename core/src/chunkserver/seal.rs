@@ -1,4 +1,4 @@
-//! Sealing (PROTOCOL rules 8 and 9): an unsealed replica becomes an immutable one.
+//! Sealing (chunk protocol, rules 8 and 9): an unsealed replica becomes an immutable one.
 //!
 //! Order under `sync`: bytes synced → sidecar written, synced, renamed into place, directory synced → surplus truncated and synced →
 //! journal forgets. The sidecar decides: before its name is durable the replica is the unsealed one that voted, and

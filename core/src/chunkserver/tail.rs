@@ -131,10 +131,9 @@ impl Chunkserver {
         }
     }
 
-    /// Steps that cut what was never promised and put aside what promised nothing.
-    pub(super) fn plan_repairs(&mut self, index: u16, r: &mut Recovery) {
+    /// Steps that cut what was never promised.
+    pub(super) fn plan_cuts(&self, index: u16, r: &mut Recovery) {
         let cluster = self.volume(index).identity.cluster;
-        let mut orphans = Vec::new();
         for (chunk, found) in &r.files {
             let replayed = r.replay.replicas.get(chunk);
             let sealed = is_sealed(found, replayed);
@@ -145,22 +144,32 @@ impl Chunkserver {
                     sidecar.sealed.length
                 }
                 (false, _, Some(replayed)) if !damaged => replayed.length,
-                (false, _, None) if !found.meta => {
-                    orphans.push(*chunk);
-                    continue;
-                }
                 _ => continue,
             };
+            // A file that somebody removes meanwhile is missed later, and must not cost the whole volume.
             let path = names::data(index, cluster, *chunk);
             if found.data.is_some_and(|data| data > length) {
                 reached!("recovery.cut_unpromised");
-                r.script.step(DiskRequest::Truncate { path: path.clone(), length });
-                r.script.step(DiskRequest::Sync(path));
+                r.script.attempt(DiskRequest::Truncate { path: path.clone(), length });
+                r.script.attempt(DiskRequest::Sync(path));
             } else if sealed && replayed.is_some() && found.data.is_some() {
                 // The last process may have cut it in the page cache only; the journal, which excuses that, is to forget it.
-                r.script.step(DiskRequest::Sync(path));
+                r.script.attempt(DiskRequest::Sync(path));
             }
         }
+    }
+
+    /// Steps that put aside what promised nothing: bytes that neither a sidecar nor the journal describes.
+    pub(super) fn put_orphans_aside(&mut self, index: u16, r: &mut Recovery) {
+        let cluster = self.volume(index).identity.cluster;
+        let is_orphan =
+            |chunk: &ChunkId, found: &Found| !found.meta && !r.replay.replicas.contains_key(chunk);
+        let orphans: Vec<ChunkId> = r
+            .files
+            .iter()
+            .filter(|(chunk, found)| is_orphan(chunk, found))
+            .map(|(chunk, _)| *chunk)
+            .collect();
         for chunk in orphans {
             reached!("recovery.orphan");
             r.files.remove(&chunk);
@@ -210,7 +219,7 @@ impl Chunkserver {
                     self.recovered_sealed(index, chunk, &found, had_journal, marked, why)
                 }
             };
-            self.install(index, chunk, replica);
+            self.install(chunk, replica);
             if self.replicas.get(&chunk).is_some_and(|r| r.state == ReplicaState::Sealed && r.volume == index)
             {
                 self.flush_later(chunk);
@@ -223,6 +232,7 @@ impl Chunkserver {
             let records = [Record::Forget { chunk }].into_iter().chain(known).collect();
             self.log(index, records, Waiter::Nobody, true);
         }
+        self.start_losers();
     }
 
     fn fenced_by_restart(&mut self, volume: u16, replayed: Replayed, damaged: bool) -> Replica {
@@ -284,7 +294,7 @@ impl Chunkserver {
 
     /// One replica of a chunk on each server: of two, after a copy that a crash interrupted, the better one stays. Of equals it is
     /// the one that a power cut can't take: the other may be of a volume that was out of use while the chunk was copied.
-    fn install(&mut self, index: u16, chunk: ChunkId, replica: Replica) {
+    fn install(&mut self, chunk: ChunkId, replica: Replica) {
         let risked = self.setup.defects.has(Defect::DurableLoses);
         let rank = |r: &Replica| {
             let is_safe = !risked && !r.kept.is_at_risk();
@@ -295,11 +305,13 @@ impl Chunkserver {
             return;
         };
         reached!("recovery.two_replicas");
-        let loser = if rank(&replica) > rank(other) { other.volume } else { index };
-        if loser != index {
+        let is_better = rank(&replica) > rank(other);
+        let lost = if is_better { other } else { &replica };
+        let (loser, is_unsealed) = (lost.volume, lost.unsealed.is_some());
+        if is_better {
             self.replicas.insert(chunk, replica);
         }
-        self.quarantine_loser(chunk, loser);
+        self.quarantine_loser(chunk, loser, is_unsealed);
     }
 }
 

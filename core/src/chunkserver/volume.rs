@@ -74,6 +74,10 @@ impl Volume {
         self.state == VolumeState::Ready
     }
 
+    pub(super) fn is_starting(&self) -> bool {
+        self.state == VolumeState::Starting
+    }
+
     /// Ready and part of a cluster.
     pub(super) fn accepts(&self) -> bool {
         self.is_ready() && self.identity.cluster.0 != 0
@@ -198,6 +202,7 @@ impl Chunkserver {
             self.abort_job_on(chunk, index);
         }
         self.abort_jobs_of_volume(index);
+        self.abandon_losers(index);
     }
 
     /// Notes damage in memory, in the journal and at the master.

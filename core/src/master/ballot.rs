@@ -1,6 +1,6 @@
-//! How a chunk's length is settled from its members' votes: a pure decision (PROTOCOL rules 1, 2, 5 to 7, 20).
+//! How a chunk's length is settled from its members' votes: a pure decision (chunk protocol, rules 1, 2, 5 to 7, 20).
 //!
-//! Every commit reached W members, so any N − W + 1 valid votes contain a member that holds everything committed; replicas
+//! Every commit reached W of the M members granted, so any M − W + 1 valid votes contain a member that holds everything committed; replicas
 //! of one version are prefixes of one sequence, so the longest vote contains every other.
 
 use alloc::vec::Vec;

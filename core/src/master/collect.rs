@@ -1,5 +1,5 @@
 //! Removing what is not needed: orphans, stale and excess replicas, expired trash. Every order is logged with its reason
-//! before it is sent (PROTOCOL rule 14), is checked once more when the log has it, and ends in the server's quarantine.
+//! before it is sent (chunk protocol, rule 14), is checked once more when the log has it, and ends in the server's quarantine.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;

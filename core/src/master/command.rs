@@ -45,7 +45,7 @@ pub enum CommandError {
     },
 }
 
-/// A replica that the master orders to be dropped, as logged before the order (PROTOCOL rule 14).
+/// A replica that the master orders to be dropped, as logged before the order (chunk protocol, rule 14).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ReplicaDrop {
     /// The chunk.
@@ -186,7 +186,7 @@ changes! {
         /// How it is stored, the defaults filled in.
         options: StorageOptions,
     }
-    /// Allots the upload's next chunk, open at version 1 (PROTOCOL rule 1). Naming an ordinal that has its chunk
+    /// Allots the upload's next chunk, open at version 1 (chunk protocol, rule 1). Naming an ordinal that has its chunk
     /// already changes nothing and answers with that chunk (rule 17).
     10 = GrantChunk {
         /// The upload.
@@ -204,7 +204,7 @@ changes! {
         /// Its capacity in bytes.
         capacity: u64,
     }
-    /// Settles a chunk's length, on the condition that it is open at exactly `version` (PROTOCOL rule 8).
+    /// Settles a chunk's length, on the condition that it is open at exactly `version` (chunk protocol, rule 8).
     11 = SealChunk {
         /// The chunk.
         chunk: ChunkId,
@@ -233,7 +233,7 @@ changes! {
         /// The upload.
         upload: UploadId,
     }
-    /// Gives up an upload whose client fell silent; its chunks are doomed (PROTOCOL rule 19).
+    /// Gives up an upload whose client fell silent; its chunks are doomed (chunk protocol, rule 19).
     14 = ExpireUpload {
         /// The upload.
         upload: UploadId,
@@ -245,7 +245,7 @@ changes! {
         /// Files, directories and extents to free at most.
         budget: u32,
     }
-    /// Tells why replicas are about to be dropped; the catalog itself does not change (PROTOCOL rule 14).
+    /// Tells why replicas are about to be dropped; the catalog itself does not change (chunk protocol, rule 14).
     16 = DropReplicas {
         /// At most [`MAX_DROPS`].
         drops: Vec<ReplicaDrop>,

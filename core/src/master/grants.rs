@@ -1,4 +1,4 @@
-//! Opening an upload's next chunk: which servers get it, and the logged grant (PROTOCOL rule 1).
+//! Opening an upload's next chunk: which servers get it, and the logged grant (chunk protocol, rule 1).
 
 use alloc::collections::BTreeMap;
 use alloc::string::String;

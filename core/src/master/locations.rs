@@ -1,6 +1,6 @@
 //! Who has which replica, as reported: volatile, rebuilt from reports after every start of the master.
 //!
-//! A replica is *good* if it is sealed at the logged version, length and checksum (PROTOCOL rule 16), *readable* if it is
+//! A replica is *good* if it is sealed at the logged version, length and checksum (chunk protocol, rule 16), *readable* if it is
 //! still fenced at the version before the seal with exactly the sealed length, and otherwise *bad*. Invariant: the
 //! indices of endangered, missing, crowded and untidy chunks agree with the replicas and the catalog at any time.
 

@@ -1,6 +1,6 @@
 //! Bringing sealed chunks back to their replication factor by copies, the most endangered first, throttled.
 //!
-//! A copy counts only when its target reported that it was synced and read back (PROTOCOL rule 16); a copy that fails or
+//! A copy counts only when its target reported that it was synced and read back (chunk protocol, rule 16); a copy that fails or
 //! stays without an answer is tried again with other partners.
 
 use alloc::collections::{BTreeMap, BTreeSet};

@@ -1,4 +1,4 @@
-//! Settling an open chunk's length: fence, votes, completion, the logged decision (PROTOCOL rules 1 to 9, 16, 20).
+//! Settling an open chunk's length: fence, votes, completion, the logged decision (chunk protocol, rules 1 to 9, 16, 20).
 //!
 //! The decision itself is pure, in `ballot.rs`. A task lives while someone waits for it; votes are durable promises of the
 //! voters, so one vote in a task's life is enough. Nothing here truncates or deletes: it only asks.

@@ -294,7 +294,7 @@ pub struct TrashEntry {
     pub by: String,
 }
 
-/// One replica of an open chunk, as logged with its grant (PROTOCOL rule 1).
+/// One replica of an open chunk, as logged with its grant (chunk protocol, rule 1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Member {
     /// The server.

@@ -112,7 +112,7 @@ pub enum ReplicaState {
     Gone,
 }
 
-/// A fenced replica's vote on a chunk's length (PROTOCOL rules 3 to 7).
+/// A fenced replica's vote on a chunk's length (chunk protocol, rules 3 to 7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Vote {
     /// It holds a valid prefix that ends on a record boundary, durable as the grant demands.

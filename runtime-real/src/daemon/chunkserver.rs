@@ -99,6 +99,7 @@ async fn start(options: ChunkserverOptions) -> Result<Handle, StartError> {
         address
     });
     let http = Serving(http_address);
+    super::warn_of_build(&node);
     tracing::info!(node, "data is served on {address}, {http}; volumes: {volumes}");
     Ok(Handle::new(address, http_address, hosted, ended(machine), tasks, directories))
 }

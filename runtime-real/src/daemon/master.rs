@@ -101,6 +101,7 @@ async fn start(options: MasterOptions) -> Result<Handle, StartError> {
         tasks.push(tokio::spawn(http::serve(listener, hosted.clone())).abort_handle());
         address
     });
+    super::warn_of_build("master");
     tracing::info!(node = "master", "gRPC is served on {address}, {}", Serving(http_address));
     let machine = while_there(machine, directory.clone(), hosted.clone());
     Ok(Handle::new(address, http_address, hosted, machine, tasks, vec![directory]))

@@ -11,6 +11,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use cairn_core::defect::Defects;
 use cairn_core::stats::Metrics;
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinHandle};
@@ -21,6 +22,16 @@ use crate::environment::End;
 
 pub use chunkserver::ChunkserverDaemon;
 pub use master::MasterDaemon;
+
+/// Cargo unites the features of what is built together, so a build of the whole workspace has daemons that are of no use.
+fn warn_of_build(node: &str) {
+    if Defects::CAN_BE_PLANTED {
+        tracing::warn!(
+            node,
+            "this program was built together with the simulator and has its small limits; use what `cargo build --release -p bins` makes"
+        );
+    }
+}
 
 /// How long a graceful shutdown may take before the daemon is stopped as a crash would stop it, which loses nothing.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(10);

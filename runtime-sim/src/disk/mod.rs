@@ -6,7 +6,8 @@
 //!   carried out in any order, and completions are shuffled. A slow disk takes a multiple.
 //! - **Process death.** Cached bytes and names stay. Each operation under way happens or not; a write may happen in part.
 //! - **Sync** makes durable what had *completed when it was issued*, and nothing else. Syncing a file does not make its
-//!   name durable; syncing a directory does not make contents durable.
+//!   name durable; syncing a directory does not make contents durable. A rename is durable as soon as one of its two
+//!   directories is; a name that it took away no later sync brings back.
 //! - **Power cut.** Each unsynced write is kept, dropped, or torn: each sector of 512 bytes is kept or not on its own, in any
 //!   order. Unsynced changes of names are kept as a prefix of their order, or as any subset; a rename happens wholly or
 //!   not at all, so its target is the old file or the new one. A name in a directory that was lost is lost.

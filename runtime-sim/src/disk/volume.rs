@@ -69,6 +69,30 @@ impl NameWhat {
         }
     }
 
+    /// The name that is not there any more.
+    fn taken(&self) -> Option<&Arc<str>> {
+        match self {
+            NameWhat::Make { .. } => None,
+            NameWhat::Rename { from: name, .. } | NameWhat::Remove { name, .. } => Some(name),
+        }
+    }
+
+    fn gives(&self, given: &Arc<str>, to: &Node) -> bool {
+        match self {
+            NameWhat::Make { name, node } | NameWhat::Rename { to: name, node, .. } => {
+                name == given && node.is(to)
+            }
+            NameWhat::Remove { .. } => false,
+        }
+    }
+
+    fn give_nothing(&mut self) {
+        let (NameWhat::Make { name, node } | NameWhat::Rename { from: name, node, .. }) = self else {
+            return;
+        };
+        *self = NameWhat::Remove { name: name.clone(), node: node.clone() };
+    }
+
     fn touches(&self, directory: &str) -> bool {
         match self {
             NameWhat::Make { name, .. } | NameWhat::Remove { name, .. } => is_in(name, directory),
@@ -356,14 +380,26 @@ impl Volume {
         if !self.is_dir(name) {
             return Err(DiskError::NotFound);
         }
-        let durable = &mut self.durable;
+        let (durable, mut over) = (&mut self.durable, Vec::new());
         self.unsynced.retain(|change| {
             let covered = change.order <= mark && change.what.touches(name);
             if covered {
                 change.what.apply(durable);
+                over.extend(
+                    change
+                        .what
+                        .taken()
+                        .map(|taken| (change.order, taken.clone(), change.what.node().clone())),
+                );
             }
             !covered
         });
+        // What gave a name that is taken away is perhaps still to become durable, with another directory: it gives it no more.
+        for (order, taken, node) in over {
+            let is_over =
+                |earlier: &&mut NameChange| earlier.order < order && earlier.what.gives(&taken, &node);
+            self.unsynced.iter_mut().filter(is_over).for_each(|earlier| earlier.what.give_nothing());
+        }
         Ok(DiskOk::Done)
     }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use cairn_core::disk::{DiskPath, DiskRequest};
 use cairn_core::id::{BootId, OpId, ProcessId};
-use cairn_core::machine::{Effect, Effects, Input, Machine};
+use cairn_core::machine::{Effect, Effects, Input, Level, Machine};
 use cairn_core::rng::Rng;
 use cairn_core::time::Time;
 
@@ -39,6 +39,8 @@ pub struct Comeback<M> {
     pub machine: M,
     /// Why that process ended, if it did.
     pub halted: Option<String>,
+    /// What it told of to somebody who can do something about it.
+    pub alarms: Vec<String>,
     volumes: Vec<Volume>,
     at_risk: BTreeSet<DiskPath>,
 }
@@ -81,8 +83,9 @@ impl World {
             last = next(again.power, rng);
         }
         let mut machine = make(&last);
+        after.alarms.clear();
         let halted = after.recover(&mut machine, now, rng, u64::MAX);
-        Comeback { machine, halted, volumes: after.volumes, at_risk }
+        Comeback { machine, halted, alarms: after.alarms, volumes: after.volumes, at_risk }
     }
 
     fn double(&self, name: &str) -> (Aftermath, Birth, Time) {
@@ -91,7 +94,8 @@ impl World {
         let node = state.node(name);
         let under_way = node.under_way.values().map(|op| (op.op, op.request.clone(), op.mark)).collect();
         let birth = node.birth(now);
-        let after = Aftermath { volumes: node.volumes.iter().map(Volume::fork).collect(), under_way };
+        let volumes = node.volumes.iter().map(Volume::fork).collect();
+        let after = Aftermath { volumes, under_way, alarms: Vec::new() };
         (after, birth, node.clock.read(now))
     }
 }
@@ -100,6 +104,7 @@ impl World {
 struct Aftermath {
     volumes: Vec<Volume>,
     under_way: Vec<(OpId, DiskRequest, u64)>,
+    alarms: Vec<String>,
 }
 
 impl Aftermath {
@@ -138,6 +143,7 @@ impl Aftermath {
                         self.under_way.push((op, request, mark));
                     }
                     Effect::Halt { reason, .. } => return Some(reason),
+                    Effect::Note { level: Level::Alarm, text } => self.alarms.push(text),
                     _ => {}
                 }
             }

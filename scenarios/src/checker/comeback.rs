@@ -14,7 +14,7 @@ use cairn_core::rng::Rng;
 use runtime_sim::{Again, Comeback, Crash, Damage, DamageKind};
 
 use super::known_damage::KnownDamage;
-use crate::cluster::{Cluster, chunk_of_any, chunk_path, is_journal, lock};
+use crate::cluster::{Cluster, SIDECAR, chunk_of_any, chunk_path, is_journal, lock};
 use crate::violation::Violations;
 
 const NAME: &str = "comeback";
@@ -260,7 +260,9 @@ fn check(
             && then.is_some_and(|then| then.state == ReplicaState::Damaged)
             && !machine.is_journaled();
         let survives = !forgiven && (!power || now.is_durable);
-        if let Some(text) = breach(&now, voted, then, survives) {
+        if let Some(text) = breach(&now, voted, then, survives)
+            && !is_ghost(cluster, node, machine, &now)
+        {
             return complain(format!("would {text}"));
         }
     }
@@ -271,13 +273,17 @@ fn check(
     let unsynced = power && cluster.shape.is_relaxed();
     let is_replaced = |replica: &ReplicaView| knows.copies.is_some_and(|copies| copies.is_replaced(replica));
     let is_damaged = |replica: &ReplicaView| replica.state == ReplicaState::Damaged && !is_replaced(replica);
+    // Beside what is being dropped a sidecar may lie that an earlier power cut tore.
+    let is_torn = |now: &ReplicaView| {
+        now.is_moving && cluster.shape.is_relaxed() && cluster.power_cut_at(node).is_some()
+    };
     for then in back.machine.replicas() {
         // A volume that is out of use now is read again then: what stands there the machine doesn't know.
         if failed.contains(&then.volume_index) || harmed.contains(&then.chunk) {
             continue;
         }
         let now = machine.replica(then.chunk);
-        let is_told = now.is_some_and(|now| !now.is_moving || is_damaged(&now));
+        let is_told = now.is_some_and(|now| !now.is_moving || is_damaged(&now) || is_torn(&now));
         if then.state == ReplicaState::Damaged && !is_told && !unsynced {
             return complain(format!("would find {} damaged, which it has not", then.chunk));
         }
@@ -289,12 +295,23 @@ fn check(
         }
     }
     // Of two replicas of a chunk the better one is among those above, and the other may be one that nobody can make anything of.
-    let knows_damage = machine.damage_found() > 0 || machine.replicas().any(|replica| is_damaged(&replica));
+    let knows_damage = machine.damage_found() > 0
+        || machine.replicas().any(|replica| is_damaged(&replica) || is_torn(&replica));
     let found = back.machine.damage_found();
     if found > 0 && !knows_damage && harm.is_empty() && failed.is_empty() && !unsynced {
-        return complain(format!("would find damage ({found}), and nothing was done to it"));
+        let alarms = back.alarms.join("; ");
+        return complain(format!("would find damage, and nothing was done to it: {alarms}"));
     }
     Ok(())
+}
+
+/// Whether a replica is what records of long ago made of one that was sealed and dropped: a start takes it for the rest of that.
+fn is_ghost(cluster: &Cluster, node: &str, machine: &Chunkserver, now: &ReplicaView) -> bool {
+    let path = chunk_path(machine.cluster(), now.chunk);
+    let dropped = format!("quarantine/{}{SIDECAR}.", path.rsplit('/').next().unwrap_or_default());
+    let files = cluster.world.files(node, now.volume_index);
+    matches!(now.state, ReplicaState::Open | ReplicaState::Fenced)
+        && files.iter().any(|(path, _)| path.starts_with(&dropped))
 }
 
 /// How a replica as it is `now` would not be what was promised when its server has come back. `survives`: such a crash takes

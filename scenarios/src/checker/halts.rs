@@ -3,7 +3,7 @@
 
 use runtime_sim::{Damage, DamageKind};
 
-use crate::cluster::{Cluster, MASTER};
+use crate::cluster::{Cluster, MASTER, chunk_of_any, is_journal};
 use crate::violation::Violations;
 
 const NAME: &str = "halts";
@@ -12,14 +12,23 @@ const NAME: &str = "halts";
 pub fn watch(cluster: &Cluster, violations: &Violations) {
     let (seen, violations) = (cluster.clone(), violations.clone());
     cluster.world.observe_chunkserver(move |_, node, machine| {
-        let Some((_, why)) = machine.failed_volumes().next() else { return };
-        // A blank disk may be too full to be formatted; a formatted one is no excuse.
-        let starts = why.contains("can't be recovered");
-        let harmed = |d: &Damage| d.node == node && (d.kind != DamageKind::Wipe || starts);
-        if !seen.disk_errors().contains(node) && !seen.world.damage_injected().iter().any(harmed) {
-            violations.add(NAME, format!("{node}, to which nothing was done: {why}"));
+        for (volume, why) in machine.failed_volumes() {
+            if !is_excused(&seen, node, volume, why) {
+                violations.add(NAME, format!("{node}, to which nothing was done: {why}"));
+            }
         }
     });
+}
+
+/// Whether a volume met errors, or anything was done to it that reaches further than a chunk or the journal.
+fn is_excused(cluster: &Cluster, node: &str, volume: u16, why: &str) -> bool {
+    // A blank disk may be too full to be formatted; a formatted one is no excuse.
+    let starts = why.contains("can't be recovered");
+    let is_local = |path: &str| chunk_of_any(path).is_some() || is_journal(path);
+    let harms = |d: &Damage| {
+        d.node == node && d.volume == volume && !is_local(&d.path) && (d.kind != DamageKind::Wipe || starts)
+    };
+    cluster.disk_errors().contains(node) || cluster.world.damage_injected().iter().any(harms)
 }
 
 /// Looks at the end of a storm at all ends of machines, also of those that were started again since.

@@ -1,5 +1,5 @@
-//! Once all uploads are over, no disk holds a chunk that the catalog does not know, and no upload or open chunk is left
-//! (invariant 6).
+//! Once all uploads are over, no disk holds a chunk that the catalog does not know, nothing waits to be purged, and no upload
+//! or open chunk is left (invariant 6).
 
 use std::collections::BTreeSet;
 
@@ -31,11 +31,11 @@ pub fn check(cluster: &Cluster) -> Result<(), String> {
             }
         }
         for volume in 0..cluster.volumes(&server) {
-            if let Some((path, _)) = cluster
-                .world
-                .files(&server, volume)
-                .into_iter()
-                .find(|(path, _)| path.starts_with("staging/"))
+            let is_left = |path: &str| {
+                path.starts_with("staging/") || path.starts_with("quarantine/") && !path.ends_with(".keep")
+            };
+            if let Some((path, _)) =
+                cluster.world.files(&server, volume).into_iter().find(|(path, _)| is_left(path))
             {
                 return Err(format!("{server} volume {volume} keeps {path}"));
             }

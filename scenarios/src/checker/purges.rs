@@ -4,23 +4,35 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
-use cairn_core::disk::DiskRequest;
+use cairn_core::disk::{DiskPath, DiskRequest};
 use cairn_core::id::ChunkId;
 use cairn_core::message::{AppendMessage, FromServer, Message, ReplicaState, ToServer, Vote};
+use cairn_core::time::Time;
 use runtime_sim::DamageKind;
 
-use crate::cluster::{Cluster, chunk_of, chunk_of_either, is_journal, lock, of_node};
+use crate::cluster::{Cluster, SIDECAR, chunk_of, chunk_of_either, is_journal, is_new, lock, of_node};
 use crate::violation::Violations;
 
 const NAME: &str = "purges";
 
+/// What a volume's identity is called before it takes its name.
+const NEW_IDENTITY: &str = "cairn-volume.new";
+
 #[derive(Default)]
 struct Server {
     promised: BTreeSet<ChunkId>,
-    /// Chunks of which the master has had a replica dropped or replaced here.
-    ordered: BTreeSet<ChunkId>,
-    /// Its present process has found a journal damaged, so that silence about a chunk means nothing.
-    distrusts: bool,
+    /// Chunks of which the master wants a replica dropped or replaced here: how many of its orders are not carried out yet.
+    ordered: BTreeMap<ChunkId, u64>,
+    volumes: BTreeMap<u16, Journal>,
+}
+
+/// What is known of a volume's journal.
+#[derive(Default)]
+struct Journal {
+    /// The present process is making another volume of it.
+    is_renaming: bool,
+    /// When it was last found damaged, so that silence about a chunk means nothing.
+    found_damaged: Option<Time>,
 }
 
 type Memory = BTreeMap<String, Server>;
@@ -30,9 +42,23 @@ pub fn watch(cluster: &Cluster, violations: &Violations) {
     let world = &cluster.world;
     let memory: Arc<Mutex<Memory>> = Arc::default();
     let promises = memory.clone();
-    world.observe_sends(move |_, node, _, _, message| {
-        if let Some(chunk) = promise(message) {
-            of_node(&mut lock(&promises), node).promised.insert(chunk);
+    world.observe_sends(move |_, node, _, _, message| match message {
+        // One that failed may have been carried out in part.
+        Message::FromServer(FromServer::DropDone { chunk, dropped: true, .. }) => {
+            let mut memory = lock(&promises);
+            let server = of_node(&mut memory, node);
+            server.carry_out(*chunk);
+            server.promised.remove(chunk);
+        }
+        message => {
+            if let Some(chunk) = promise(message) {
+                let mut memory = lock(&promises);
+                let server = of_node(&mut memory, node);
+                server.promised.insert(chunk);
+                if matches!(message, Message::FromServer(FromServer::CopyDone { .. })) {
+                    server.carry_out(chunk);
+                }
+            }
         }
     });
     let orders = memory.clone();
@@ -42,35 +68,68 @@ pub fn watch(cluster: &Cluster, violations: &Violations) {
             Message::ToServer(ToServer::Copy { sealed, .. }) => sealed.chunk,
             _ => return,
         };
-        of_node(&mut lock(&orders), to).ordered.insert(chunk);
+        *of_node(&mut lock(&orders), to).ordered.entry(chunk).or_default() += 1;
     });
-    let found = memory.clone();
+    let started = memory.clone();
     world.observe_chunkserver(move |_, node, machine| {
-        if !machine.has_recovered() {
-            of_node(&mut lock(&found), node).distrusts = machine.damaged_journals() > 0;
+        if is_new(machine) {
+            let mut memory = lock(&started);
+            of_node(&mut memory, node).volumes.values_mut().for_each(|volume| volume.is_renaming = false);
         }
     });
     let (seen, violations) = (cluster.clone(), violations.clone());
-    world.observe_disks(move |_, node, request| {
-        let DiskRequest::Rename { from, to } = request else { return };
-        let Some(chunk) = chunk_of(&from.name) else { return };
-        if !to.name.starts_with("quarantine/") || to.name.ends_with(".keep") {
-            return;
+    world.observe_disks(move |at, node, request| match request {
+        DiskRequest::Write { path, .. } => {
+            let renames = &*path.name == NEW_IDENTITY;
+            if renames || path.name.starts_with("journal") {
+                of_node(&mut lock(&memory), node).volumes.entry(path.volume).or_default().write(at, renames);
+            }
         }
-        let mut memory = lock(&memory);
-        let server = of_node(&mut memory, node);
-        if server.promised.contains(&chunk)
-            && !server.ordered.contains(&chunk)
-            && !is_excused(&seen, node, chunk, server.distrusts)
+        DiskRequest::Rename { from, to }
+            if to.name.starts_with("quarantine/") && !to.name.ends_with(".keep") =>
         {
-            violations.add(
-                NAME,
-                format!(
-                    "{node} moves {chunk} to where it is purged: it promised it, and was not told to drop it"
-                ),
-            );
+            let Some(chunk) = chunk_of(&from.name) else { return };
+            let mut memory = lock(&memory);
+            let server = of_node(&mut memory, node);
+            let found = server.volumes.get(&from.volume).and_then(|journal| journal.found_damaged);
+            if server.promised.contains(&chunk)
+                && !server.ordered.contains_key(&chunk)
+                && !is_excused(&seen, node, (from.volume, chunk), found)
+                && !is_second(&seen, node, from)
+            {
+                violations.add(
+                    NAME,
+                    format!(
+                        "{node} moves {chunk} to where it is purged: it promised it, and was not told to drop it"
+                    ),
+                );
+            }
         }
+        _ => {}
     });
+}
+
+impl Server {
+    fn carry_out(&mut self, chunk: ChunkId) {
+        if let Some(left) = self.ordered.get_mut(&chunk) {
+            *left -= 1;
+            if *left == 0 {
+                self.ordered.remove(&chunk);
+            }
+        }
+    }
+}
+
+impl Journal {
+    /// The identity comes first. When a journal follows, it is on stable storage, and no later process believes the old journal.
+    fn write(&mut self, at: Time, renames: bool) {
+        if renames {
+            self.is_renaming = true;
+        } else if self.is_renaming {
+            self.is_renaming = false;
+            self.found_damaged = Some(at);
+        }
+    }
 }
 
 /// The chunk whose bytes the sender says to have.
@@ -90,9 +149,16 @@ fn promise(message: &Message) -> Option<ChunkId> {
     }
 }
 
+/// Whether another volume of the server has a sealed replica of the same chunk: one is enough.
+fn is_second(cluster: &Cluster, node: &str, data: &DiskPath) -> bool {
+    let sidecar = format!("{}{SIDECAR}", data.name);
+    let has = |volume| cluster.world.with_file(node, volume, &sidecar, |_| ()).is_some();
+    (0..cluster.volumes(node)).any(|volume| volume != data.volume && has(volume))
+}
+
 /// Whether the promise was taken away: by a power cut from an `async` file, by somebody's hand, or by rot that passes for the
 /// torn end of a journal.
-fn is_excused(cluster: &Cluster, node: &str, chunk: ChunkId, distrusts: bool) -> bool {
+fn is_excused(cluster: &Cluster, node: &str, (volume, chunk): (u16, ChunkId), found: Option<Time>) -> bool {
     let cut = cluster.shape.is_relaxed() && cluster.power_cut_at(node).is_some();
     let harmed = cluster.world.damage_injected().iter().any(|d| {
         d.node == node
@@ -100,7 +166,7 @@ fn is_excused(cluster: &Cluster, node: &str, chunk: ChunkId, distrusts: bool) ->
                 DamageKind::HandEdit | DamageKind::SyncFailed => {
                     d.path.is_empty() || chunk_of_either(&d.path) == Some(chunk)
                 }
-                _ => is_journal(&d.path) && !distrusts,
+                _ => is_journal(&d.path) && d.volume == volume && found.is_none_or(|found| found < d.at),
             }
     });
     cut || harmed

@@ -1,4 +1,4 @@
-//! A seal rests on enough votes that stand (invariant 36): N − W + 1 of the members that were granted have voted no more than
+//! A seal rests on enough votes that stand (invariant 36): M − W + 1 of the M members that were granted have voted no more than
 //! what is sealed, under an incarnation that is still there, and min(W, 2) of the members hold it.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,5 +1,5 @@
 //! A vote is a durable promise: no shorter than anything its voter was ever READY for, on disk under `sync`, and not taken
-//! back by a restart (invariant 16). Under `async` it is given by one boot (PROTOCOL rules 1 and 4): with the power goes
+//! back by a restart (invariant 16). Under `async` it is given by one boot (chunk protocol, rules 1 and 4): with the power goes
 //! the promise, and the master does not count it any more.
 
 use std::collections::{BTreeMap, BTreeSet};

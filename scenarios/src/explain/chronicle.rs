@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use cairn_core::id::{ChunkId, ChunkUuid, ClusterId, Durability, ServerId};
+use cairn_core::id::{ChunkId, ClusterId, Durability, ServerId};
 use cairn_core::master::Master;
 use cairn_core::master::catalog::ChunkState;
 use cairn_core::message::ReplicaState;
 use runtime_sim::World;
 use runtime_sim::record::HappeningId;
 
-use crate::cluster::lock;
+use crate::cluster::{chunk_path, lock};
 
 /// A replica at one time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,8 +113,7 @@ impl Chronicle {
     }
 
     fn path(&self, chunk: ChunkId) -> Option<String> {
-        let uuid = ChunkUuid::new(self.cluster?, chunk);
-        Some(format!("chunks/{:02x}/chunk-{uuid}", chunk.0 & 0xff))
+        Some(chunk_path(self.cluster?, chunk))
     }
 
     fn see_server(&mut self, after: HappeningId, name: &str, now: &BTreeMap<ChunkId, Replica>) {

@@ -9,8 +9,8 @@ use runtime_sim::record::{HappeningId, Record, What};
 use super::chronicle::Chronicle;
 use super::subject::{FileNumber, Subjects, chunks_in};
 
-/// The checker that speaks of the cluster as a whole.
-const CONVERGENCE: &str = "convergence";
+/// Checkers that speak of the cluster as a whole.
+const OF_ALL: [&str; 5] = ["bounds", "convergence", "health", "leaks", "replication"];
 
 /// What a page shows at first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +44,7 @@ impl Focus {
         let named = chunks_in(text);
         let chunk = match file {
             _ if !named.is_empty() => worst(&named),
-            None if checker == CONVERGENCE => chronicle.unsettled(event),
+            None if OF_ALL.contains(&checker.as_str()) => chronicle.unsettled(event),
             Some(file) => worst(&subjects.chunks_of(file, event)),
             None => {
                 record.happenings[event as usize].cause.and_then(|cause| subjects.about[cause as usize].chunk)

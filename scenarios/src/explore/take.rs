@@ -147,7 +147,7 @@ impl Explorer {
         let done = self.world.happen(next.nodes[writer], Local::Act(act), 0);
         let first = done.sends.first().copied();
         let fault = self.react(next, writer, done);
-        debug_assert!(fault.is_none(), "a script fails");
+        assert!(fault.is_none(), "a script fails: {fault:?}");
         let conn = next.dialled(writer, World::target(first?.0).ok()?)?;
         let c = &next.conns[conn];
         let now = !c.broken && c.down.first() == first.map(|(_, message)| message).as_ref();
@@ -162,7 +162,7 @@ impl Explorer {
         if sure && self.world.node(next.nodes[node]).wants_master() && next.dialled(node, MASTER).is_none() {
             let done = self.world.happen(next.nodes[node], Local::Wake, 0);
             let fault = self.react(next, node, done);
-            debug_assert!(fault.is_none(), "a server can't say who it is");
+            assert!(fault.is_none(), "a server can't say who it is: {fault:?}");
         }
     }
 

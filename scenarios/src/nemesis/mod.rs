@@ -208,7 +208,7 @@ pub enum Fault {
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         journals: bool,
     },
-    /// An operator removes a sealed chunk's file, or its sidecar, under the running server, at once.
+    /// An operator removes a chunk's file, or its sidecar, under the running server, at once.
     Remove {
         /// Whose.
         target: Target,

@@ -42,7 +42,7 @@ pub struct Plan {
 pub struct Strike {
     /// Milliseconds after the users began.
     pub at_ms: u64,
-    /// What it waits for then; gone if that takes longer than a second.
+    /// What it waits for then; gone if that takes longer than the cue's patience, one to eight seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cue: Option<Moment>,
     /// How long it lasts, in milliseconds.

@@ -146,12 +146,19 @@ impl Draw<'_> {
         strikes
     }
 
-    /// A journal rots and is then read.
+    /// A journal rots and is then read; half of the time the start that finds out is cut short, when it has just made a name.
     pub(super) fn journal_rot(&mut self) -> Vec<Strike> {
         let Some(target) = self.victim.cloned() else { return Vec::new() };
         let flip = Fault::Flip { target: target.clone(), bits: 1, youngest: false, journals: true };
         let down = 10 + self.rng.below(100);
-        vec![self.strike(0, 1, flip), self.strike(1, down, Fault::Kill { target })]
+        let mut strikes =
+            vec![self.strike(0, 1, flip), self.strike(1, down, Fault::Kill { target: target.clone() })];
+        if self.rng.chance(1, 2) {
+            let (operation, lasts) = (1 + self.rng.below(10), 500 + self.rng.below(2_000));
+            let dies = Fault::CrashPoint { target, operation, power: false, naming: true };
+            strikes.push(self.strike(2 + down, lasts, dies));
+        }
+        strikes
     }
 
     /// A server comes back when its chunks have been copied: there are too many replicas then, and after a while the master

@@ -4,6 +4,7 @@ use alloc::vec::Vec;
 
 use super::world::*;
 use crate::config::ChunkserverConfig;
+use crate::defect::Defects;
 use crate::disk::{DiskError, DiskRequest};
 use crate::id::*;
 use crate::message::*;
@@ -156,6 +157,75 @@ fn bytes_that_a_damaged_journal_does_not_know_are_never_purged() {
     let kept = world.nodes[0].disk.find("quarantine/");
     assert_eq!(kept.len(), 1);
     assert_eq!(world.nodes[0].disk.contents(&kept[0]), b"perhaps promised");
+}
+
+/// What is left in the quarantine when a start that finds the journal damaged is cut short after `steps` disk operations, and the
+/// next one is not; `None` if it takes no more steps than that.
+fn kept_after(steps: usize, defects: Defects) -> Option<Vec<Vec<u8>>> {
+    let config = ChunkserverConfig { quarantine_ms: 1_000, ..ChunkserverConfig::default() };
+    let mut world = World::with(config);
+    world.plant(defects);
+    world.write(5, b"perhaps promised");
+    let journal = world.nodes[0].disk.find("journal-")[0].clone();
+    world.nodes[0].disk.flip(&journal, 60);
+    world.restart_late(0, true, &[""]);
+    for _ in 0..steps {
+        if !world.has_late_answers(0) {
+            return None;
+        }
+        world.answer_late(0);
+    }
+    world.restart(0, true);
+    world.pass(5_000);
+    let kept = world.nodes[0].disk.find("quarantine/");
+    Some(kept.iter().map(|path| world.nodes[0].disk.contents(path)).collect())
+}
+
+#[test]
+fn bytes_that_a_damaged_journal_does_not_know_are_kept_wherever_the_start_is_cut_short() {
+    let ends = (0..).map_while(|steps| kept_after(steps, Defects::none()));
+    let kept: Vec<_> = ends.collect();
+    assert!(kept.len() > 20, "{} steps", kept.len());
+    for (steps, kept) in kept.into_iter().enumerate() {
+        // Where a power cut takes one half of a move, the old name is moved once more.
+        assert!(
+            !kept.is_empty() && kept.iter().all(|kept| kept == b"perhaps promised"),
+            "after {steps} steps"
+        );
+    }
+}
+
+#[cfg(feature = "defects")]
+#[test]
+fn bytes_that_are_put_aside_after_the_journal_are_purged_in_the_end() {
+    let defects = Defects::one(crate::defect::Defect::OrphansLeftBehind);
+    assert!((0..).map_while(|steps| kept_after(steps, defects)).any(|kept| kept.is_empty()));
+}
+
+#[test]
+fn a_file_that_is_removed_while_a_server_starts_costs_no_volume() {
+    for steps in 0.. {
+        let mut world = World::new();
+        world.write(5, b"promised");
+        let path = world.nodes[0].disk.find("chunks/05/")[0].clone();
+        let data = alloc::vec![bytes::Bytes::from_static(b", and not promised")];
+        let more = DiskRequest::Write { path: path.clone(), offset: 8, data, create: false };
+        world.nodes[0].disk.perform(&more).unwrap();
+        world.restart_late(0, false, &[""]);
+        for _ in 0..steps {
+            if !world.has_late_answers(0) {
+                assert!(steps > 20, "{steps} steps");
+                return;
+            }
+            world.answer_late(0);
+        }
+        world.nodes[0].disk.delete(&path);
+        while world.has_late_answers(0) {
+            world.answer_late(0);
+        }
+        assert_eq!(world.nodes[0].halted, None, "after {steps} steps");
+        assert_eq!(world.nodes[0].machine.failed_volumes().count(), 0, "after {steps} steps");
+    }
 }
 
 #[test]

@@ -1,8 +1,10 @@
 //! Two replicas of one chunk on two volumes of a server.
 
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::world::*;
+use crate::defect::Defects;
 use crate::id::{Address, ChunkId};
 use crate::message::{DropReason, ReplicaState, ToServer};
 
@@ -53,4 +55,41 @@ fn what_came_to_a_losers_place_meanwhile_stays() {
     let left = world.nodes[0].disk.find("chunks/05/chunk-").len();
     assert_eq!(left, 2, "the new replica's files are where they were");
     assert_eq!(world.read(0, 5, V2, 0, 10_000).unwrap().bytes, bytes);
+}
+
+/// Server 0 comes back with an unsealed replica on one volume and a copy of what was sealed without it on the other; it is cut
+/// short after `steps` disk operations, and comes back once more. Returns the alarms; `None` if it takes no more steps than that.
+fn alarms_after(steps: usize, defects: Defects) -> Option<Vec<String>> {
+    let mut world = World::new();
+    world.volumes = 2;
+    world.plant(defects);
+    world.write(5, b"promised");
+    world.seal(&[1, 2], 5, b"promised");
+    let other = 1 - world.view(0, 5).unwrap().volume_index;
+    world.put_files_of(1, 5, other);
+    world.restart_late(0, false, &[""]);
+    for _ in 0..steps {
+        if !world.has_late_answers(0) {
+            return None;
+        }
+        world.answer_late(0);
+    }
+    world.restart(0, true);
+    assert_eq!(world.state(0, 5), Some(ReplicaState::Sealed));
+    assert_eq!(world.nodes[0].disk.find("chunks/05/chunk-").len(), 2, "the other one's files are gone");
+    Some(world.nodes[0].alarms.clone())
+}
+
+#[test]
+fn an_unsealed_loser_is_forgotten_before_its_file_goes() {
+    let ends: Vec<_> = (0..).map_while(|steps| alarms_after(steps, Defects::none())).collect();
+    assert!(ends.len() > 20, "{} steps", ends.len());
+    assert!(ends.iter().all(Vec::is_empty), "{ends:?}");
+}
+
+#[cfg(feature = "defects")]
+#[test]
+fn a_loser_that_is_forgotten_late_is_taken_for_damage() {
+    let defects = Defects::one(crate::defect::Defect::LoserForgottenLate);
+    assert!((0..).map_while(|steps| alarms_after(steps, defects)).any(|alarms| !alarms.is_empty()));
 }

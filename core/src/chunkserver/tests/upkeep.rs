@@ -276,6 +276,44 @@ fn a_drop_goes_through_quarantine_and_only_the_unknown_stays() {
     assert_eq!(world.nodes[0].machine.replicas().count(), 0);
 }
 
+/// A chunk that server 0 dropped, and whose files it is to purge a second later.
+fn dropped() -> World {
+    let mut world = World::with(ChunkserverConfig { quarantine_ms: 1_000, ..ChunkserverConfig::default() });
+    let volume = world.nodes[0].volumes[0];
+    world.write(5, b"bytes");
+    world.seal(&[0], 5, b"bytes");
+    let chunk = ChunkId(5);
+    world.order(0, ToServer::Drop { chunk, version: V2, volume, reason: DropReason::Reclaimed });
+    world.run();
+    assert_eq!(world.nodes[0].disk.find("quarantine/").len(), 2);
+    world
+}
+
+#[test]
+fn what_is_due_while_a_volume_starts_is_purged_when_it_is_in_use() {
+    let mut world = dropped();
+    world.restart_late(0, false, &["journal"]);
+    world.pass(5_000);
+    assert!(world.has_late_answers(0), "its start waits for the journal");
+    world.nodes[0].late = &[];
+    while world.has_late_answers(0) {
+        world.answer_late(0);
+    }
+    world.pass(5_000);
+    assert_eq!(world.nodes[0].disk.find("quarantine/"), []);
+}
+
+#[test]
+fn what_could_not_be_purged_is_purged_later() {
+    let mut world = dropped();
+    world.nodes[0].disk.failing = Some(("Remove", io()));
+    world.pass(5_000);
+    assert_eq!(world.nodes[0].disk.find("quarantine/").len(), 2);
+    world.nodes[0].disk.failing = None;
+    world.pass(5_000);
+    assert_eq!(world.nodes[0].disk.find("quarantine/"), []);
+}
+
 #[test]
 fn an_unsealed_replica_is_forgotten_before_its_file_goes() {
     let mut world = World::new();

@@ -238,7 +238,7 @@ impl Catalog {
         self.release(doomed, events);
     }
 
-    /// Takes one reference from each of `chunks`; those without any are gone, in this same command (PROTOCOL rule 19).
+    /// Takes one reference from each of `chunks`; those without any are gone, in this same command (chunk protocol, rule 19).
     pub(super) fn release(&mut self, mut chunks: Vec<ChunkId>, events: &mut Vec<Event>) {
         if self.defects.has(Defect::LeakChunks) {
             return;

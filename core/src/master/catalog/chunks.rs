@@ -1,4 +1,4 @@
-//! The chunk table: version, state, goal and owner of every chunk (PROTOCOL rules 1, 8 and 19).
+//! The chunk table: version, state, goal and owner of every chunk (chunk protocol, rules 1, 8 and 19).
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
@@ -37,7 +37,7 @@ pub enum ChunkState {
     },
 }
 
-/// A grant as logged (PROTOCOL rule 1).
+/// A grant as logged (chunk protocol, rule 1).
 #[derive(Clone, Debug, PartialEq, Hash)]
 pub struct OpenChunk {
     /// The upload.

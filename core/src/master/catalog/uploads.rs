@@ -1,4 +1,4 @@
-//! Uploads: files being written, invisible until one conditional command completes them (PROTOCOL rules 8, 17, 19).
+//! Uploads: files being written, invisible until one conditional command completes them (chunk protocol, rules 8, 17, 19).
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;

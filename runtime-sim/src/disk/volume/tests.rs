@@ -71,3 +71,27 @@ fn what_a_hand_removed_no_sync_and_no_power_cut_brings_back() {
         assert_eq!(volume.files().count(), 0, "seed {seed}");
     }
 }
+
+/// Two renames, and the directory between them is synced last: there is nothing in it any more.
+#[test]
+fn a_name_that_was_passed_on_does_not_come_back_with_its_directory() {
+    let path = |name: &str| DiskPath::new(0, name);
+    let rename = |from, to| DiskRequest::Rename { from: path(from), to: path(to) };
+    for first in ["to", "between"] {
+        let mut volume = Volume::new(DiskFaults::default());
+        let mut rng = Rng::new(1);
+        volume.put_by_hand("from/file", b"bytes");
+        for directory in ["between", "to"] {
+            perform(&mut volume, &mut rng, DiskRequest::MakeDir(path(directory))).unwrap();
+        }
+        perform(&mut volume, &mut rng, DiskRequest::SyncDir(path(""))).unwrap();
+        perform(&mut volume, &mut rng, rename("from/file", "between/file")).unwrap();
+        perform(&mut volume, &mut rng, rename("between/file", "to/file")).unwrap();
+        for directory in [first, "between", "to", "from"] {
+            perform(&mut volume, &mut rng, DiskRequest::SyncDir(path(directory))).unwrap();
+        }
+        volume.cut_power(&mut rng, &mut FaultCounts::default());
+        let left: Vec<&str> = volume.files().map(|(name, _)| &**name).collect();
+        assert_eq!(left, ["to/file"], "{first} is synced first");
+    }
+}

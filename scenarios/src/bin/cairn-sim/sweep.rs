@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use cairn_core::defect::Defects;
 use cairn_core::mark::DIRECTED;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
 use scenarios::profile::Profile;
 use scenarios::sweep::{LONG_RUN, Summary, Sweep, sweep};
 
@@ -35,6 +35,10 @@ pub(crate) struct Arguments {
 
 /// So many seeds of the general storm must reach every mark.
 const MARKS_AFTER: u64 = 2_000;
+
+/// A sweep of so many seeds says in a log, where there is no bar, after each of so many parts how far it is.
+const LONG_SWEEP: u64 = 100;
+const PARTS: u64 = 10;
 
 /// Whether every promise held.
 pub(crate) fn execute(a: Arguments) -> anyhow::Result<bool> {
@@ -70,7 +74,8 @@ fn watched(what: Sweep) -> Summary {
     if let Ok(style) = style {
         bar.set_style(style);
     }
-    let failing = AtomicU64::new(0);
+    let seeds = what.seeds;
+    let (done, failing) = (AtomicU64::new(0), AtomicU64::new(0));
     let summary = sweep(what, |report| {
         if !report.violations.is_empty() {
             failing.fetch_add(1, Ordering::Relaxed);
@@ -78,8 +83,15 @@ fn watched(what: Sweep) -> Summary {
             // A bar without a terminal swallows lines, and whoever reads a log wants them while the sweep goes on.
             bar.suspend(|| drop(writeln!(std::io::stderr(), "seed {} broke {first}", report.seed)));
         }
-        bar.set_message(format!("{} failing", failing.load(Ordering::Relaxed)));
+        let failing = failing.load(Ordering::Relaxed);
+        bar.set_message(format!("{failing} failing"));
         bar.inc(1);
+        let done = done.fetch_add(1, Ordering::Relaxed) + 1;
+        let ends_part = done * PARTS / seeds > (done - 1) * PARTS / seeds;
+        if bar.is_hidden() && ends_part && done < seeds && seeds >= LONG_SWEEP {
+            let elapsed = HumanDuration(bar.elapsed());
+            drop(writeln!(std::io::stderr(), "{done} of {seeds} seeds, {failing} failing, {elapsed}"));
+        }
     });
     bar.finish_and_clear();
     summary
