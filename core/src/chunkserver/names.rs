@@ -88,10 +88,10 @@ pub(super) fn is_purged(path: &DiskPath) -> bool {
     name.and_then(parse_quarantined).is_some_and(|(_, _, keep)| !keep)
 }
 
-/// The chunk whose sidecar a path in the quarantine is.
-pub(super) fn quarantined_sidecar(path: &DiskPath) -> Option<ChunkId> {
+/// The chunk of which there is something at a path in the quarantine, and whether that is its sidecar.
+pub(super) fn quarantined_chunk(path: &DiskPath) -> Option<(ChunkId, bool)> {
     let (name, ..) = parse_quarantined(path.name.strip_prefix("quarantine/")?)?;
-    parse(name).filter(|(.., meta)| *meta).map(|(_, chunk, _)| chunk)
+    parse(name).map(|(_, chunk, meta)| (chunk, meta))
 }
 
 /// What a file in the quarantine was called, its number there, and whether it is kept for good.

@@ -172,8 +172,8 @@ impl Chunkserver {
             // Until the journal has durably forgotten the chunk, its sidecar shows that there is nothing to forget. A replica
             // that came since has a sidecar of its own, and may have a note of damage that must stay.
             let needed = |chunk: &ChunkId| !volume.journal.is_durable() && !self.replicas.contains_key(chunk);
-            let sidecar = names::quarantined_sidecar(&path).filter(needed);
-            if let Some(chunk) = sidecar {
+            let sidecar = names::quarantined_chunk(&path).filter(|(chunk, meta)| *meta && needed(chunk));
+            if let Some((chunk, _)) = sidecar {
                 if volume.journal.is_idle() && !volume.journal.has_pending() {
                     self.forget_in_journal(path.volume, chunk);
                 }
@@ -187,9 +187,11 @@ impl Chunkserver {
 
     /// What could not be removed is tried again, as long as its volume is in use.
     pub(super) fn on_purged(&mut self, path: DiskPath, result: &DiskResult) {
-        if result.as_ref().is_err_and(|error| *error != DiskError::NotFound)
-            && self.volume(path.volume).is_ready()
-        {
+        // After a leap of the clock it may be due before it has been moved.
+        let is_moving =
+            || names::quarantined_chunk(&path).is_some_and(|(chunk, _)| self.jobs.is_running(chunk));
+        let is_left = result.as_ref().is_err_and(|error| *error != DiskError::NotFound || is_moving());
+        if is_left && self.volume(path.volume).is_ready() {
             reached!("quarantine.not_purged");
             self.purges.push_back((self.now + PURGE_AGAIN, path));
         }

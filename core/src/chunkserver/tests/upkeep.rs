@@ -3,6 +3,7 @@
 use super::world::*;
 use crate::config::ChunkserverConfig;
 use crate::defect::Defects;
+use crate::disk::DiskError;
 use crate::error::ChunkError;
 use crate::id::*;
 use crate::message::*;
@@ -310,6 +311,26 @@ fn what_could_not_be_purged_is_purged_later() {
     world.pass(5_000);
     assert_eq!(world.nodes[0].disk.find("quarantine/").len(), 2);
     world.nodes[0].disk.failing = None;
+    world.pass(5_000);
+    assert_eq!(world.nodes[0].disk.find("quarantine/"), []);
+}
+
+#[test]
+fn what_is_due_before_it_is_moved_is_purged_later() {
+    let mut world = World::with(ChunkserverConfig { quarantine_ms: 1_000, ..ChunkserverConfig::default() });
+    let volume = world.nodes[0].volumes[0];
+    world.write(5, b"bytes");
+    world.seal(&[0], 5, b"bytes");
+    let chunk = ChunkId(5);
+    world.nodes[0].late = &["quarantine/chunk-"];
+    world.order(0, ToServer::Drop { chunk, version: V2, volume, reason: DropReason::Reclaimed });
+    world.run();
+    assert!(world.has_late_answers(0), "it is being moved");
+    world.nodes[0].late = &[];
+    world.nodes[0].disk.failing = Some(("Remove", DiskError::NotFound));
+    world.pass(5_000);
+    world.nodes[0].disk.failing = None;
+    world.answer_late(0);
     world.pass(5_000);
     assert_eq!(world.nodes[0].disk.find("quarantine/"), []);
 }
