@@ -24,7 +24,9 @@ pub fn watch(cluster: &Cluster, violations: &Violations) {
 fn is_excused(cluster: &Cluster, node: &str, volume: u16, why: &str) -> bool {
     // A blank disk may be too full to be formatted; a formatted one is no excuse.
     let starts = why.contains("can't be recovered");
-    let is_local = |path: &str| chunk_of_any(path).is_some() || is_journal(path);
+    // Another journal in place of a rotten one needs room, too.
+    let is_full = why.contains("no space left");
+    let is_local = |path: &str| chunk_of_any(path).is_some() || is_journal(path) && !is_full;
     let harms = |d: &Damage| {
         d.node == node && d.volume == volume && !is_local(&d.path) && (d.kind != DamageKind::Wipe || starts)
     };
