@@ -90,6 +90,19 @@ fn pattern(length: usize) -> Vec<u8> {
     (0..length as u64).map(|i| (i.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8).collect()
 }
 
+/// Asks again and again until there is an answer.
+async fn eventually<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
+    let answer = async {
+        loop {
+            match ask().await {
+                Some(answer) => break answer,
+                None => tokio::time::sleep(Duration::from_millis(20)).await,
+            }
+        }
+    };
+    tokio::time::timeout(LIMIT, answer).await.expect(what)
+}
+
 /// One plain HTTP request; the response with its head.
 async fn fetch(address: std::net::SocketAddr, path: &str) -> String {
     let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
@@ -180,12 +193,8 @@ async fn names_are_listed_renamed_deleted_and_restored() {
     let again = cluster.create("/e/one").await.err().map(|error| error.to_string());
     assert!(again.is_some_and(|error| error.contains("already exists")));
     // The master hears of a sealed replica a moment after the writer does.
-    let found_nothing = async {
-        while !cluster.fsck().all().await.unwrap().is_empty() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(LIMIT, found_nothing).await.expect("fsck goes on finding something");
+    eventually("fsck finds nothing", async || cluster.fsck().all().await.unwrap().is_empty().then_some(()))
+        .await;
     assert_eq!(cluster.status().await.unwrap().files, 2);
 }
 
@@ -240,14 +249,12 @@ async fn a_volume_that_was_unmounted_is_out_of_service_until_a_start_finds_it_ag
     let place = fixture.volume(0);
     let away = unmount(&place);
     let server = fixture.servers.remove(0);
-    let out_of_service = async {
-        while server.health().await.expect("running").1.is_ok()
-            || cluster.status().await.unwrap().servers[0].volumes[0].writable
-        {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(LIMIT, out_of_service).await.expect("noticed");
+    eventually("it is out of service", async || {
+        let is_ready = server.health().await.expect("running").1.is_ok();
+        let is_writable = cluster.status().await.unwrap().servers[0].volumes[0].writable;
+        (!is_ready && !is_writable).then_some(())
+    })
+    .await;
     let http = server.http_address().expect("configured");
     let health = fetch(http, "/health").await;
     assert!(health.starts_with("HTTP/1.1 503") && health.contains("unmounted or replaced"), "{health}");
@@ -275,15 +282,13 @@ async fn a_master_whose_directory_was_unmounted_stops() {
 
     mount(&place, &away);
     // Its tasks end in their own time, and the port is free then.
-    let started = async {
-        loop {
-            match MasterDaemon::start(fixture.master_options.clone()).await {
-                Err(StartError::Listen { .. }) => tokio::time::sleep(Duration::from_millis(20)).await,
-                other => break other,
-            }
+    let started = eventually("the port is free", async || {
+        match MasterDaemon::start(fixture.master_options.clone()).await {
+            Err(StartError::Listen { .. }) => None,
+            started => Some(started),
         }
-    };
-    let master = tokio::time::timeout(LIMIT, started).await.expect("the port gets free").unwrap();
+    });
+    let master = started.await.unwrap();
     assert!(tokio::time::timeout(LIMIT, master.ready()).await.expect("ready in time"));
     cluster.stat("/before").await.unwrap();
 }

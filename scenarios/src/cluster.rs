@@ -426,6 +426,11 @@ pub(crate) fn chunk_of_any(path: &str) -> Option<ChunkId> {
     chunk_named(name.split_once('.').map_or(name, |(name, _)| name))
 }
 
+/// Whether what is at `path` on a volume is to be purged.
+pub(crate) fn is_purged(path: &str) -> bool {
+    path.starts_with("quarantine/") && !path.ends_with(".keep")
+}
+
 /// The chunk whose bytes are at `path` on a volume.
 pub fn chunk_of(path: &str) -> Option<ChunkId> {
     let (_, name) = path.strip_prefix("chunks/")?.rsplit_once('/')?;

@@ -188,9 +188,7 @@ impl Chunkserver {
         if !self.setup.defects.has(Defect::OrphansLeftBehind) {
             self.put_orphans_aside(index, r);
             r.script.step(DiskRequest::SyncDir(quarantine));
-            for dir in &r.dirs {
-                r.script.step(DiskRequest::SyncDir(DiskPath::new(index, &format!("chunks/{dir:02x}"))));
-            }
+            r.sync_dirs(index);
         }
         r.new_journal(index, identity.volume, 1, &records);
         self.volume_mut(index).identity = identity;

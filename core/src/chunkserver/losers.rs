@@ -15,7 +15,8 @@ use crate::reached;
 pub(super) struct Loser {
     chunk: ChunkId,
     volume: u16,
-    is_unsealed: bool,
+    /// Its journal is to forget what it promises before its files go; else it does so when they are gone.
+    forgets_first: bool,
     phase: Phase,
     script: Script,
 }
@@ -33,8 +34,9 @@ impl Chunkserver {
     /// their places.
     pub(super) fn quarantine_loser(&mut self, chunk: ChunkId, volume: u16, is_unsealed: bool) {
         self.second_replicas += 1;
+        let forgets_first = is_unsealed && !self.setup.defects.has(Defect::LoserForgottenLate);
         let script = self.quarantine_steps(chunk, volume, false);
-        self.losers.push_back(Loser { chunk, volume, is_unsealed, phase: Phase::Waiting, script });
+        self.losers.push_back(Loser { chunk, volume, forgets_first, phase: Phase::Waiting, script });
     }
 
     pub(super) fn start_losers(&mut self) {
@@ -67,7 +69,7 @@ impl Chunkserver {
     }
 
     fn step_losers(&mut self) {
-        while let Some(&Loser { chunk, volume, is_unsealed, phase, .. }) = self.losers.front() {
+        while let Some(&Loser { chunk, volume, forgets_first, phase, .. }) = self.losers.front() {
             // The place may have been taken since, or the volume be out of use.
             let is_there = self.replicas.get(&chunk).is_none_or(|replica| replica.volume != volume)
                 && self.volume(volume).is_ready();
@@ -76,17 +78,17 @@ impl Chunkserver {
                 continue;
             };
             if phase == Phase::Waiting {
-                let late = self.setup.defects.has(Defect::LoserForgottenLate);
-                let forgets = is_unsealed && !late;
-                loser.phase = if forgets { Phase::Forgetting } else { Phase::Moving };
-                if forgets {
+                loser.phase = if forgets_first { Phase::Forgetting } else { Phase::Moving };
+                if forgets_first {
                     reached!("losers.forgotten_first");
                     return self.log(volume, alloc::vec![Record::Forget { chunk }], Waiter::Loser, true);
                 }
             }
             let Some(request) = loser.script.next() else {
                 self.losers.pop_front();
-                self.forget_in_journal(volume, chunk);
+                if !forgets_first {
+                    self.forget_in_journal(volume, chunk);
+                }
                 continue;
             };
             self.schedule_purge(&request);

@@ -100,6 +100,15 @@ pub(super) struct Recovery {
     pub(super) broken: BTreeMap<ChunkId, String>,
 }
 
+impl Recovery {
+    /// Makes the names in all directories of chunks durable.
+    pub(super) fn sync_dirs(&mut self, index: u16) {
+        for dir in &self.dirs {
+            self.script.step(DiskRequest::SyncDir(DiskPath::new(index, &format!("chunks/{dir:02x}"))));
+        }
+    }
+}
+
 impl Chunkserver {
     /// First wake: reads all identities.
     pub(super) fn start_recovery(&mut self) {
@@ -454,9 +463,7 @@ impl Chunkserver {
         }
         self.plan_cuts(index, r);
         self.put_orphans_aside(index, r);
-        for dir in &r.dirs {
-            r.script.step(DiskRequest::SyncDir(DiskPath::new(index, &format!("chunks/{dir:02x}"))));
-        }
+        r.sync_dirs(index);
         for dir in ["staging", "quarantine"] {
             r.script.step(DiskRequest::MakeDir(DiskPath::new(index, dir)));
         }

@@ -72,10 +72,12 @@ fn check(cluster: &Cluster, grant: &Grant, end: u64) -> Result<(), String> {
             tails.push((address.0.to_string(), tail));
         }
     }
-    let most = tails.iter().max_by_key(|(_, tail)| tails.iter().filter(|(_, other)| other == tail).count());
-    let agrees =
-        |node: &str| tails.iter().any(|(other, tail)| other == node && most.is_some_and(|m| m.1 == *tail));
-    let agreeing = grant.addresses.iter().filter(|address| agrees(&address.0)).count();
+    let like = |tail: &[u8]| tails.iter().filter(|(_, other)| other == tail).count();
+    let (agreeing, most) = tails
+        .iter()
+        .map(|(_, tail)| (like(tail), &tail[..]))
+        .max_by_key(|(count, _)| *count)
+        .unwrap_or_default();
     // Nearly always; to find out what harm stands is much dearer.
     if agreeing >= usize::from(grant.quorum) {
         return Ok(());
@@ -110,6 +112,7 @@ fn check(cluster: &Cluster, grant: &Grant, end: u64) -> Result<(), String> {
         let cut = |node: &str| cluster.power_cut_at(node).is_some_and(|at| now.since(at) < LOST_LATELY);
         damaged.extend(grant.addresses.iter().filter(|a| cut(&a.0)).map(|a| a.0.to_string()));
     }
+    let agrees = |node: &String| tails.iter().any(|(other, tail)| other == node && tail == most);
     damaged.retain(|node| !agrees(node) && grant.addresses.iter().any(|a| *a.0 == **node));
     if agreeing + damaged.len() >= usize::from(grant.quorum) {
         return Ok(());

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use cairn_core::id::ChunkId;
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, is_purged};
 
 /// What its violations are called.
 pub const NAME: &str = "leaks";
@@ -31,9 +31,7 @@ pub fn check(cluster: &Cluster) -> Result<(), String> {
             }
         }
         for volume in 0..cluster.volumes(&server) {
-            let is_left = |path: &str| {
-                path.starts_with("staging/") || path.starts_with("quarantine/") && !path.ends_with(".keep")
-            };
+            let is_left = |path: &str| path.starts_with("staging/") || is_purged(path);
             if let Some((path, _)) =
                 cluster.world.files(&server, volume).into_iter().find(|(path, _)| is_left(path))
             {

@@ -10,7 +10,9 @@ use cairn_core::message::{AppendMessage, FromServer, Message, ReplicaState, ToSe
 use cairn_core::time::Time;
 use runtime_sim::DamageKind;
 
-use crate::cluster::{Cluster, SIDECAR, chunk_of, chunk_of_either, is_journal, is_new, lock, of_node};
+use crate::cluster::{
+    Cluster, SIDECAR, chunk_of, chunk_of_either, is_journal, is_new, is_purged, lock, of_node,
+};
 use crate::violation::Violations;
 
 const NAME: &str = "purges";
@@ -85,9 +87,7 @@ pub fn watch(cluster: &Cluster, violations: &Violations) {
                 of_node(&mut lock(&memory), node).volumes.entry(path.volume).or_default().write(at, renames);
             }
         }
-        DiskRequest::Rename { from, to }
-            if to.name.starts_with("quarantine/") && !to.name.ends_with(".keep") =>
-        {
+        DiskRequest::Rename { from, to } if is_purged(&to.name) => {
             let Some(chunk) = chunk_of(&from.name) else { return };
             let mut memory = lock(&memory);
             let server = of_node(&mut memory, node);

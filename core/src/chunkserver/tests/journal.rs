@@ -31,9 +31,7 @@ fn a_journal_is_not_rewritten_before_all_who_waited_for_it_are_told() {
     world.order(2, ToServer::Drop { chunk, version, volume, reason: DropReason::Reclaimed });
     world.order(2, copy(&world, 2, sealed, &["cs1"]));
     (8..12).for_each(|chunk| drop(world.write(chunk, &bytes)));
-    while world.has_late_answers(2) {
-        world.answer_late(2);
-    }
+    world.answer_all(2);
     world.restart(2, false);
     assert_eq!(world.state(2, 5), Some(ReplicaState::Sealed));
 }
@@ -168,12 +166,8 @@ fn kept_after(steps: usize, defects: Defects) -> Option<Vec<Vec<u8>>> {
     world.write(5, b"perhaps promised");
     let journal = world.nodes[0].disk.find("journal-")[0].clone();
     world.nodes[0].disk.flip(&journal, 60);
-    world.restart_late(0, true, &[""]);
-    for _ in 0..steps {
-        if !world.has_late_answers(0) {
-            return None;
-        }
-        world.answer_late(0);
+    if !world.restart_by_steps(0, true, steps) {
+        return None;
     }
     world.restart(0, true);
     world.pass(5_000);
@@ -211,18 +205,12 @@ fn a_file_that_is_removed_while_a_server_starts_costs_no_volume() {
         let data = alloc::vec![bytes::Bytes::from_static(b", and not promised")];
         let more = DiskRequest::Write { path: path.clone(), offset: 8, data, create: false };
         world.nodes[0].disk.perform(&more).unwrap();
-        world.restart_late(0, false, &[""]);
-        for _ in 0..steps {
-            if !world.has_late_answers(0) {
-                assert!(steps > 20, "{steps} steps");
-                return;
-            }
-            world.answer_late(0);
+        if !world.restart_by_steps(0, false, steps) {
+            assert!(steps > 20, "{steps} steps");
+            return;
         }
         world.nodes[0].disk.delete(&path);
-        while world.has_late_answers(0) {
-            world.answer_late(0);
-        }
+        world.answer_all(0);
         assert_eq!(world.nodes[0].halted, None, "after {steps} steps");
         assert_eq!(world.nodes[0].machine.failed_volumes().count(), 0, "after {steps} steps");
     }

@@ -67,12 +67,8 @@ fn alarms_after(steps: usize, defects: Defects) -> Option<Vec<String>> {
     world.seal(&[1, 2], 5, b"promised");
     let other = 1 - world.view(0, 5).unwrap().volume_index;
     world.put_files_of(1, 5, other);
-    world.restart_late(0, false, &[""]);
-    for _ in 0..steps {
-        if !world.has_late_answers(0) {
-            return None;
-        }
-        world.answer_late(0);
+    if !world.restart_by_steps(0, false, steps) {
+        return None;
     }
     world.restart(0, true);
     assert_eq!(world.state(0, 5), Some(ReplicaState::Sealed));

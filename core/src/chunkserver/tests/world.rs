@@ -242,6 +242,25 @@ impl World {
         self.run();
     }
 
+    /// All that was to be answered late is answered, and what comes of that.
+    pub(super) fn answer_all(&mut self, node: usize) {
+        while self.has_late_answers(node) {
+            self.answer_late(node);
+        }
+    }
+
+    /// The process starts again and gets on by so many disk operations, each of them answered late; false if there are not so many.
+    pub(super) fn restart_by_steps(&mut self, node: usize, power: bool, steps: usize) -> bool {
+        self.restart_late(node, power, &[""]);
+        (0..steps).all(|_| {
+            let is_under_way = self.has_late_answers(node);
+            if is_under_way {
+                self.answer_late(node);
+            }
+            is_under_way
+        })
+    }
+
     /// All servers are rebuilt with a planted defect.
     pub(super) fn plant(&mut self, defects: Defects) {
         self.defects = defects;
