@@ -243,6 +243,11 @@ defects! {
     RetryRenumbered = "retry-renumbered",
     /// An unsealed replica that lost against another one is forgotten by the journal only when its file is gone.
     LoserForgottenLate = "loser-forgotten-late",
+    /// A sidecar that the disk would not read when the process started counts as none: the bytes are cut to what the journal
+    /// promised.
+    UnreadableIsUnsealed = "unreadable-is-unsealed",
+    /// Of two replicas that a start finds, one whose sidecar the disk would not read loses to any other.
+    UnknownLoses = "unknown-loses",
     /// What is due in the quarantine while its volume is being recovered stays there.
     PurgeWhileStarting = "purge-while-starting",
     /// What a start finds in the quarantine stays there.

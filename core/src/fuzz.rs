@@ -8,20 +8,21 @@
 use alloc::vec::Vec;
 
 use crate::log::{FileHeader, GroupWriter, HEADER_BYTES, LogDamage, Scan, ScanEnd};
-use crate::master::command::Command;
+use crate::master::{command::Command, identity};
 use crate::wire::{control, frame};
 
 /// A decoder's name and entry.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every decoder of bytes that come from a network or a disk.
-pub const TARGETS: [Target; 7] = [
+pub const TARGETS: [Target; 8] = [
     ("frame", frame),
     ("control", control),
     ("log_scan", log_scan),
     ("log_damage", log_damage),
     ("journal", journal),
     ("volume_files", volume_files),
+    ("master_identity", master_identity),
     ("command", command),
 ];
 
@@ -165,6 +166,19 @@ impl Written {
             log.bytes = mark.finish();
         }
         log
+    }
+}
+
+/// A master's identity: as it is, or with its checksum put right.
+pub fn master_identity(input: &[u8]) {
+    let Some((&mode, bytes)) = input.split_first() else { return };
+    let mut bytes = bytes.to_vec();
+    if mode & 1 == 1 && bytes.len() == identity::BYTES {
+        let (content, crc) = bytes.split_at_mut(identity::BYTES - 4);
+        crc.copy_from_slice(&crc32fast::hash(content).to_le_bytes());
+    }
+    if let Ok(cluster) = identity::decode(&bytes) {
+        assert_eq!(identity::encode(cluster), bytes, "one identity has one encoding");
     }
 }
 

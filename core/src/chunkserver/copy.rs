@@ -35,6 +35,12 @@ impl Chunkserver {
             self.copy_done(&sealed, None);
             return None;
         }
+        if self.is_losing(sealed.chunk) {
+            // It may be where the copy is to go, and must not be moved away with it.
+            reached!("copy.loser_first");
+            self.copy_done(&sealed, Some("another replica that was here is still being put aside".into()));
+            return None;
+        }
         if sealed.length > crate::config::MAX_CHUNK_BYTES {
             self.copy_done(&sealed, Some("the chunk is longer than any may be".into()));
             return None;

@@ -32,11 +32,18 @@ enum Phase {
 impl Chunkserver {
     /// Nothing is done to it before [`Chunkserver::start_losers`]: the journal may be written anew from the replicas that are in
     /// their places.
-    pub(super) fn quarantine_loser(&mut self, chunk: ChunkId, volume: u16, is_unsealed: bool) {
+    ///
+    /// `keep`: it is not to be purged.
+    pub(super) fn quarantine_loser(&mut self, chunk: ChunkId, volume: u16, is_unsealed: bool, keep: bool) {
         self.second_replicas += 1;
         let forgets_first = is_unsealed && !self.setup.defects.has(Defect::LoserForgottenLate);
-        let script = self.quarantine_steps(chunk, volume, false);
+        let script = self.quarantine_steps(chunk, volume, keep);
         self.losers.push_back(Loser { chunk, volume, forgets_first, phase: Phase::Waiting, script });
+    }
+
+    /// Whether a chunk's names on some volume are still those of a replica that lost.
+    pub(super) fn is_losing(&self, chunk: ChunkId) -> bool {
+        self.losers.iter().any(|loser| loser.chunk == chunk)
     }
 
     pub(super) fn start_losers(&mut self) {
@@ -70,10 +77,8 @@ impl Chunkserver {
 
     fn step_losers(&mut self) {
         while let Some(&Loser { chunk, volume, forgets_first, phase, .. }) = self.losers.front() {
-            // The place may have been taken since, or the volume be out of use.
-            let is_there = self.replicas.get(&chunk).is_none_or(|replica| replica.volume != volume)
-                && self.volume(volume).is_ready();
-            let Some(loser) = self.losers.front_mut().filter(|_| is_there) else {
+            let is_in_use = self.volume(volume).is_ready();
+            let Some(loser) = self.losers.front_mut().filter(|_| is_in_use) else {
                 self.losers.pop_front();
                 continue;
             };

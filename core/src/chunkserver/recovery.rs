@@ -65,6 +65,8 @@ pub(super) struct Found {
     pub(super) data: Option<u64>,
     pub(super) meta: bool,
     pub(super) sidecar: Option<Sidecar>,
+    /// The disk would not read the sidecar, and may do so again.
+    pub(super) unreadable: bool,
 }
 
 /// One volume's recovery.
@@ -226,7 +228,7 @@ impl Chunkserver {
             Phase::Journal => self.on_journal_read(index, r, result)?,
             Phase::Tails => self.on_tail_read(index, r, result),
             Phase::Space => {
-                self.on_space(index, result);
+                self.on_space(index, Ok(result?));
                 return Ok(true);
             }
         }
@@ -294,6 +296,16 @@ impl Chunkserver {
             }
         }
         if self.server.0 == 0 {
+            let unreadable = self.failed_volumes().next().map(|(_, why)| {
+                format!(
+                    "{why}. The others are blank, so nobody knows which server this is: make it readable, or take it out of \
+                     the configuration to start as a new server"
+                )
+            });
+            if let Some(text) = unreadable {
+                reached!("recovery.server_unknown");
+                return self.out.halt(text, true);
+            }
             self.server = ServerId(self.rng.u64() | 1);
         }
         for (index, mut r) in core::mem::take(&mut self.recoveries) {
@@ -392,6 +404,7 @@ impl Chunkserver {
         chunk: ChunkId,
         result: DiskResult,
     ) -> Result<(), DiskError> {
+        let Some(found) = r.files.get_mut(&chunk) else { return Ok(()) };
         let payload = match data_of(result) {
             Ok(payload) => payload,
             Err(error @ DiskError::ReadOnly(_)) => return Err(error),
@@ -399,10 +412,11 @@ impl Chunkserver {
                 reached!("recovery.sidecar_unreadable");
                 let text = format!("volume {index}: sidecar of {chunk} can't be read: {error}");
                 self.out.note(Level::Alarm, text);
+                found.unreadable =
+                    error != DiskError::NotFound && !self.setup.defects.has(Defect::UnreadableIsUnsealed);
                 return Ok(());
             }
         };
-        let Some(found) = r.files.get_mut(&chunk) else { return Ok(()) };
         match Sidecar::decode(&payload.bytes) {
             Ok(sidecar) if sidecar.sealed.chunk == chunk => {
                 let trusted = self.setup.defects.has(Defect::TrustUnsyncedSeal);

@@ -225,6 +225,11 @@ impl Replica {
         }
     }
 
+    /// What was sealed nobody knows: its sidecar could not be read.
+    pub(super) fn is_unknown(&self) -> bool {
+        self.version == ChunkVersion(0) && self.unsealed.is_none()
+    }
+
     /// Whether a sidecar is the one that this sealed replica must have.
     pub(super) fn is_described_by(&self, sidecar: &Sidecar) -> bool {
         let sealed = sidecar.sealed;

@@ -168,10 +168,9 @@ impl Chunkserver {
     /// A sidecar that could not be read when the process started may be readable now: it tells what the replica is.
     fn learn_identity(&mut self, chunk: ChunkId, result: &DiskResult) {
         let Ok(DiskOk::Data(payload)) = result else { return };
-        let unknown = |r: &&mut super::replica::Replica| r.version == ChunkVersion(0) && r.unsealed.is_none();
         let Ok(sidecar) = Sidecar::decode(&payload.bytes) else { return };
         let kept = self.kept(sidecar.unsynced);
-        let Some(replica) = self.replicas.get_mut(&chunk).filter(unknown) else { return };
+        let Some(replica) = self.replicas.get_mut(&chunk).filter(|r| r.is_unknown()) else { return };
         if sidecar.sealed.chunk == chunk && sidecar.cluster == self.cluster {
             reached!("scrub.sidecar_readable_again");
             let sealed = sidecar.sealed;

@@ -33,20 +33,21 @@ pub(super) struct Tail {
     offset: u64,
 }
 
-/// Whether a chunk's sidecar makes it a sealed one in spite of what the journal says.
+/// Whether a chunk's sidecar makes it a sealed one in spite of what the journal says. One that the disk would not read may: by the
+/// journal's word its bytes would be cut to less than was sealed.
 pub(super) fn is_sealed(found: &Found, replayed: Option<&Replayed>) -> bool {
     let version = found.sidecar.as_ref().map(|s| s.sealed.version);
-    version.is_some_and(|v| replayed.is_none_or(|r| v > r.grant.version))
+    found.unreadable || version.is_some_and(|v| replayed.is_none_or(|r| v > r.grant.version))
 }
 
 impl Recovery {
     /// Length and block checksums of what must be there of a replica; `None` if nobody doubts it.
     fn promise(&self, chunk: ChunkId) -> Option<(u64, &[u32])> {
-        let sidecar = self.files.get(&chunk).and_then(|found| found.sidecar.as_ref());
         let replayed = self.replay.replicas.get(&chunk);
-        match sidecar {
-            Some(s) if replayed.is_none_or(|r| s.sealed.version > r.grant.version) => {
-                self.unverified.contains(&chunk).then_some((s.sealed.length, &s.blocks[..]))
+        match self.files.get(&chunk) {
+            Some(found) if is_sealed(found, replayed) => {
+                let sidecar = found.sidecar.as_ref().filter(|_| self.unverified.contains(&chunk));
+                sidecar.map(|s| (s.sealed.length, &s.blocks[..]))
             }
             _ => replayed.map(|r| (r.length, &r.crcs[..])),
         }
@@ -211,7 +212,10 @@ impl Chunkserver {
                     self.fenced_by_restart(index, unsealed, damaged)
                 }
                 _ => {
-                    if had_journal {
+                    if had_journal && found.unreadable {
+                        // Until somebody has read what was sealed, it is all that is known.
+                        reached!("recovery.seal_unreadable");
+                    } else if had_journal {
                         reached!("recovery.sealed_before_forgotten");
                         forgets.push(chunk);
                     }
@@ -293,12 +297,15 @@ impl Chunkserver {
     }
 
     /// One replica of a chunk on each server: of two, after a copy that a crash interrupted, the better one stays. Of equals it is
-    /// the one that a power cut can't take: the other may be of a volume that was out of use while the chunk was copied.
+    /// the one that a power cut can't take: the other may be of a volume that was out of use while the chunk was copied. One whose
+    /// sidecar can't be read may be as good as any: only one that is known to be sound goes before it.
     fn install(&mut self, chunk: ChunkId, replica: Replica) {
         let risked = self.setup.defects.has(Defect::DurableLoses);
+        let unknown_loses = self.setup.defects.has(Defect::UnknownLoses);
         let rank = |r: &Replica| {
             let is_safe = !risked && !r.kept.is_at_risk();
-            (r.state == ReplicaState::Sealed, r.version, r.length, is_safe)
+            let may_be_sound = r.is_unknown() && !unknown_loses;
+            (r.state == ReplicaState::Sealed, may_be_sound, r.version, r.length, is_safe)
         };
         let Some(other) = self.replicas.get(&chunk) else {
             self.replicas.insert(chunk, replica);
@@ -306,12 +313,12 @@ impl Chunkserver {
         };
         reached!("recovery.two_replicas");
         let is_better = rank(&replica) > rank(other);
-        let lost = if is_better { other } else { &replica };
-        let (loser, is_unsealed) = (lost.volume, lost.unsealed.is_some());
+        let (won, lost) = if is_better { (&replica, other) } else { (other, &replica) };
+        let (loser, is_unsealed, keep) = (lost.volume, lost.unsealed.is_some(), won.is_unknown());
         if is_better {
             self.replicas.insert(chunk, replica);
         }
-        self.quarantine_loser(chunk, loser, is_unsealed);
+        self.quarantine_loser(chunk, loser, is_unsealed, keep);
     }
 }
 

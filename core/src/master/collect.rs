@@ -55,11 +55,14 @@ impl Collect {
 }
 
 impl Master {
-    /// One bounded step.
+    /// One bounded step. With a full log, what has to be logged waits, and orders to seal go on.
     pub(super) fn step_collection(&mut self, now: Time, fx: &mut Fx) {
+        self.queue_stale(fx);
+        if self.log.is_full() {
+            return;
+        }
         self.reclaim_trash(now);
         self.queue_excess(now);
-        self.queue_stale(fx);
         if self.collect.ordering || self.collect.queue.is_empty() {
             return;
         }

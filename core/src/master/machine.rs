@@ -113,10 +113,10 @@ impl Master {
         if self.is_ready() && now >= self.next_tick {
             self.next_tick = now + self.tick();
             self.admit_contenders(now, fx);
-            if self.log.is_full() {
-                return;
+            // Only what has to be logged waits for a full disk: copies do not.
+            if !self.log.is_full() {
+                self.expire_uploads(now);
             }
-            self.expire_uploads(now);
             if self.grace_is_over(now) {
                 self.step_repairs(now, fx);
                 self.step_collection(now, fx);

@@ -9,6 +9,7 @@ mod collect;
 pub mod command;
 mod fingerprint;
 mod grants;
+pub(crate) mod identity;
 mod locations;
 mod machine;
 mod oplog;

@@ -11,8 +11,8 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use bytes::Bytes;
 
+use super::identity;
 use super::oplog::{Segment, path, segment_header, segment_name};
-use crate::codec;
 use crate::defect::{Defect, Defects};
 use crate::disk::{DiskError, DiskOk, DiskRequest, DiskResult, Entry};
 use crate::id::ClusterId;
@@ -24,10 +24,6 @@ use crate::reached;
 const IDENTITY: &str = "cairn-master";
 /// The identity of a directory that is being formatted.
 const NEW_IDENTITY: &str = "cairn-master.new";
-const IDENTITY_MAGIC: [u8; 8] = *b"CAIRNMST";
-const IDENTITY_VERSION: u32 = 1;
-/// `magic (8) | version (4) | cluster (8) | crc32 (4)`.
-const IDENTITY_BYTES: usize = 24;
 
 /// What recovery wants next.
 #[derive(Clone, Debug, Hash)]
@@ -201,7 +197,7 @@ impl Recovery {
                     let request = DiskRequest::Read {
                         path: path(IDENTITY),
                         offset: 0,
-                        length: IDENTITY_BYTES as u32 * 2,
+                        length: identity::BYTES as u32 * 2,
                     };
                     self.go(State::Identity, request)
                 }
@@ -226,7 +222,7 @@ impl Recovery {
         let segment = || path(&segment_name(1));
         let request = match step {
             Format::WriteNew => {
-                let identity = Bytes::from(identity_encode(self.cluster));
+                let identity = Bytes::from(identity::encode(self.cluster));
                 let data = alloc::vec![identity];
                 DiskRequest::Write { path: path(NEW_IDENTITY), offset: 0, data, create: true }
             }
@@ -272,7 +268,7 @@ impl Recovery {
     }
 
     fn on_identity(&mut self, bytes: &[u8]) -> Step {
-        match identity_decode(bytes) {
+        match identity::decode(bytes) {
             Ok(cluster) => {
                 self.cluster = cluster;
                 self.next_segment()
@@ -466,47 +462,4 @@ fn blank_segment(first_index: u64) -> Segment {
 fn segment_index(name: &str) -> Option<u64> {
     let digits = name.strip_prefix("master-")?.strip_suffix(".log")?;
     (digits.len() == 20).then(|| digits.parse().ok()).flatten()
-}
-
-fn identity_encode(cluster: ClusterId) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(IDENTITY_BYTES);
-    bytes.extend_from_slice(&IDENTITY_MAGIC);
-    bytes.extend_from_slice(&IDENTITY_VERSION.to_le_bytes());
-    bytes.extend_from_slice(&codec::encode(&cluster));
-    let crc = crc32fast::hash(&bytes);
-    bytes.extend_from_slice(&crc.to_le_bytes());
-    bytes
-}
-
-fn identity_decode(bytes: &[u8]) -> Result<ClusterId, String> {
-    if bytes.len() < IDENTITY_BYTES || bytes[..8] != IDENTITY_MAGIC {
-        return Err("is not a master's identity file".into());
-    }
-    let version = u32::from_le_bytes([bytes[8], bytes[9], bytes[10], bytes[11]]);
-    if version != IDENTITY_VERSION {
-        return Err(format!("has format version {version}, which this release does not know"));
-    }
-    let (content, crc) = bytes.split_at(IDENTITY_BYTES - 4);
-    if bytes.len() != IDENTITY_BYTES || crc32fast::hash(content).to_le_bytes() != *crc {
-        return Err("is damaged (wrong checksum)".into());
-    }
-    codec::decode::<ClusterId, 8>(&content[12..]).map_err(|error| error.to_string())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_identity_file_is_the_documented_bytes() {
-        let bytes = identity_encode(ClusterId(0x0102_0304_0506_0708));
-        let hex: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
-        assert_eq!(&hex[..40], "434149524e4d5354010000000807060504030201");
-        assert_eq!(identity_decode(&bytes), Ok(ClusterId(0x0102_0304_0506_0708)));
-        for at in 0..bytes.len() {
-            let mut flipped = bytes.clone();
-            flipped[at] ^= 4;
-            assert!(identity_decode(&flipped).is_err(), "byte {at}");
-        }
-    }
 }

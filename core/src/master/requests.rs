@@ -42,7 +42,7 @@ impl Master {
             return self.reply(from, asked.1, Err(error), fx);
         }
         self.touch_upload(now, &body);
-        if body.is_change() && !self.admit_change(&from, asked, fx) {
+        if body.is_change() && !self.admit_change(&from, asked, &body, fx) {
             return;
         }
         match body {
@@ -67,8 +67,16 @@ impl Master {
     }
 
     /// Whether a change may go on: not one that was done already, is under way, or finds the queue full.
-    fn admit_change(&mut self, from: &Peer, asked: (ClientId, RequestId), fx: &mut Fx) -> bool {
-        if let Some(outcome) = self.recall(asked) {
+    fn admit_change(
+        &mut self,
+        from: &Peer,
+        asked: (ClientId, RequestId),
+        body: &MasterRequest,
+        fx: &mut Fx,
+    ) -> bool {
+        // The chunk table has the answer to these (chunk protocol, rules 8 and 17): no retry is too old.
+        let repeatable = matches!(body, MasterRequest::OpenChunk { .. } | MasterRequest::SealChunk { .. });
+        if !repeatable && let Some(outcome) = self.recall(asked) {
             reached!("requests.recalled");
             self.reply(from.clone(), asked.1, outcome, fx);
             return false;

@@ -104,6 +104,7 @@ pub(super) enum Admission {
 #[derive(Clone, Debug, Default, Hash)]
 pub(super) struct Servers {
     map: BTreeMap<ServerId, Server>,
+    /// Whose session a connection carries. On any other nothing but a registration is heard.
     by_peer: BTreeMap<Peer, ServerId>,
     /// Registrations held back.
     contenders: BTreeMap<ServerId, Registration>,
@@ -202,7 +203,6 @@ impl Servers {
         }
         let replaced = replaced.filter(|peer| *peer != asked.peer);
         self.by_peer.insert(asked.peer, asked.server);
-        self.forget_replaced();
         Admission::Admitted { session, replaced }
     }
 
@@ -294,15 +294,12 @@ impl Servers {
                 dead.push(*id);
             }
         }
-        if !dead.is_empty() {
-            self.forget_replaced();
-        }
         dead
     }
 
     /// A dead server at whose address another one lives had its disks replaced: it will not come back as it was, and
-    /// nobody needs to look for it.
-    fn forget_replaced(&mut self) {
+    /// nobody needs to look for it. Returns connections that still stand: who lives after all must register.
+    pub(super) fn forget_replaced(&mut self) -> Vec<Peer> {
         let live: BTreeSet<Address> =
             self.map.values().filter(|s| s.live).map(|s| s.address.clone()).collect();
         self.map.retain(|_, server| {
@@ -312,6 +309,16 @@ impl Servers {
             }
             !replaced
         });
+        let map = &self.map;
+        let mut closed = Vec::new();
+        self.by_peer.retain(|peer, server| {
+            let known = map.contains_key(server);
+            if !known {
+                closed.push(peer.clone());
+            }
+            known
+        });
+        closed
     }
 
     /// When the next server will be dead if it stays silent.
@@ -418,9 +425,11 @@ mod tests {
             servers.heartbeat(Time(8), ServerId(2), Vec::new(), 0, (1, 0));
             assert_eq!(servers.bury(Time(11), Span(10)), [ServerId(1)]);
             if !replaced_first {
+                assert_eq!(servers.forget_replaced(), []);
                 assert_eq!(ids(&servers), [1, 2], "nobody took its place: operators still see it");
                 register(&mut servers, 12, 3, "a");
             }
+            assert_eq!(servers.forget_replaced(), [Peer::Conn(ConnId(1))]);
             assert_eq!(ids(&servers), [2, 3]);
         }
     }

@@ -89,7 +89,7 @@ impl Master {
                 let catalog = &self.catalog;
                 let has = |volume| asked.volumes.iter().any(|v| v.volume == volume);
                 self.locations.new_session(server, has, |chunk| expected(catalog, chunk));
-                self.forget_replaced_servers();
+                self.forget_replaced_servers(fx);
                 fx.note(Level::Info, format!("{server} at {} registered as {session}", asked.address));
                 fx.send(
                     asked.peer.clone(),
@@ -226,7 +226,8 @@ impl Master {
     }
 
     pub(super) fn bury_silent_servers(&mut self, now: Time, fx: &mut Fx) {
-        for server in self.servers.bury(now, ms(self.config.dead_after_ms)) {
+        let dead = self.servers.bury(now, ms(self.config.dead_after_ms));
+        for &server in &dead {
             reached!("servers.dead");
             let replicas = self.locations.held_by(server);
             fx.note(
@@ -238,11 +239,16 @@ impl Master {
             self.copies_lost_with(now, server);
             self.advance_seals_of(now, server, fx);
         }
-        self.forget_replaced_servers();
+        if !dead.is_empty() {
+            self.forget_replaced_servers(fx);
+        }
     }
 
     /// Whose directory was replaced under its address has another server's identity now.
-    fn forget_replaced_servers(&mut self) {
+    fn forget_replaced_servers(&mut self, fx: &mut Fx) {
+        for peer in self.servers.forget_replaced() {
+            fx.push(Effect::Close { peer });
+        }
         let servers = &self.servers;
         self.locations.forget_leavers(|server| servers.by_id(server).is_none());
     }

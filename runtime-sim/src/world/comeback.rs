@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use cairn_core::disk::{DiskPath, DiskRequest};
+use cairn_core::disk::{DiskError, DiskPath, DiskRequest};
 use cairn_core::id::{BootId, OpId, ProcessId};
 use cairn_core::machine::{Effect, Effects, Input, Level, Machine};
 use cairn_core::rng::Rng;
@@ -15,7 +15,7 @@ use crate::node::Birth;
 use crate::outcome::FaultCounts;
 
 /// How a node goes down.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Crash {
     /// The power fails: what is not synced is at risk.
     pub power: bool,
@@ -24,12 +24,14 @@ pub struct Crash {
 }
 
 /// How the new process goes down.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Again {
     /// After so many of its disk operations.
     pub after: u64,
     /// The power fails.
     pub power: bool,
+    /// A file that it can't read: a passing error.
+    pub unreadable: Option<DiskPath>,
 }
 
 /// A node that came back.
@@ -78,7 +80,9 @@ impl World {
         after.go_down(crash.power, rng);
         let mut last = next(crash.power, rng);
         if let Some(again) = crash.again {
+            after.unreadable = again.unreadable;
             after.recover(&mut make(&last), now, rng, again.after);
+            after.unreadable = None;
             after.go_down(again.power, rng);
             last = next(again.power, rng);
         }
@@ -95,7 +99,7 @@ impl World {
         let under_way = node.under_way.values().map(|op| (op.op, op.request.clone(), op.mark)).collect();
         let birth = node.birth(now);
         let volumes = node.volumes.iter().map(Volume::fork).collect();
-        let after = Aftermath { volumes, under_way, alarms: Vec::new() };
+        let after = Aftermath { volumes, under_way, alarms: Vec::new(), unreadable: None };
         (after, birth, node.clock.read(now))
     }
 }
@@ -105,6 +109,7 @@ struct Aftermath {
     volumes: Vec<Volume>,
     under_way: Vec<(OpId, DiskRequest, u64)>,
     alarms: Vec<String>,
+    unreadable: Option<DiskPath>,
 }
 
 impl Aftermath {
@@ -155,7 +160,13 @@ impl Aftermath {
             let (op, request, mark) = self.under_way.swap_remove(next);
             let counts = &mut FaultCounts::default();
             let mut hands = Hands { rng, counts, sync_lost: false, failed: None };
-            let result = self.volumes[usize::from(volume_of(&request))].execute(request, mark, &mut hands);
+            let is_read = matches!(request, DiskRequest::Read { .. });
+            let result = if is_read && self.unreadable.is_some() && request.path() == self.unreadable.as_ref()
+            {
+                Err(DiskError::Io("a passing error".into()))
+            } else {
+                self.volumes[usize::from(volume_of(&request))].execute(request, mark, &mut hands)
+            };
             machine.handle(now, Input::DiskDone { op, result }, &mut effects);
         }
     }

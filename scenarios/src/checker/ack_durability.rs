@@ -73,11 +73,7 @@ fn check(cluster: &Cluster, grant: &Grant, end: u64) -> Result<(), String> {
         }
     }
     let like = |tail: &[u8]| tails.iter().filter(|(_, other)| other == tail).count();
-    let (agreeing, most) = tails
-        .iter()
-        .map(|(_, tail)| (like(tail), &tail[..]))
-        .max_by_key(|(count, _)| *count)
-        .unwrap_or_default();
+    let agreeing = tails.iter().map(|(_, tail)| like(tail)).max().unwrap_or_default();
     // Nearly always; to find out what harm stands is much dearer.
     if agreeing >= usize::from(grant.quorum) {
         return Ok(());
@@ -112,9 +108,13 @@ fn check(cluster: &Cluster, grant: &Grant, end: u64) -> Result<(), String> {
         let cut = |node: &str| cluster.power_cut_at(node).is_some_and(|at| now.since(at) < LOST_LATELY);
         damaged.extend(grant.addresses.iter().filter(|a| cut(&a.0)).map(|a| a.0.to_string()));
     }
-    let agrees = |node: &String| tails.iter().any(|(other, tail)| other == node && tail == most);
-    damaged.retain(|node| !agrees(node) && grant.addresses.iter().any(|a| *a.0 == **node));
-    if agreeing + damaged.len() >= usize::from(grant.quorum) {
+    damaged.retain(|node| grant.addresses.iter().any(|a| *a.0 == **node));
+    // Which bytes are the right ones, of as many that agree, is not known: any will do that only harm contradicts.
+    let agree_but_for_harm = |most: &[u8]| {
+        let agrees = |node: &String| tails.iter().any(|(other, tail)| other == node && tail == most);
+        like(most) + damaged.iter().filter(|node| !agrees(node)).count() >= usize::from(grant.quorum)
+    };
+    if agree_but_for_harm(&[]) || tails.iter().any(|(_, tail)| agree_but_for_harm(tail)) {
         return Ok(());
     }
     let holders: Vec<_> = tails.iter().map(|(node, _)| node.as_str()).collect();

@@ -8,13 +8,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use cairn_core::chunkserver::{Chunkserver, ReplicaView};
+use cairn_core::disk::DiskPath;
 use cairn_core::id::{ChunkId, ChunkVersion};
 use cairn_core::message::{AppendMessage, FromServer, Message, ReplicaState, ToServer, Vote};
 use cairn_core::rng::Rng;
 use runtime_sim::{Again, Comeback, Crash, Damage, DamageKind};
 
 use super::known_damage::KnownDamage;
-use crate::cluster::{Cluster, SIDECAR, chunk_of_any, chunk_path, is_journal, lock};
+use crate::cluster::{Cluster, SIDECAR, chunk_of, chunk_of_any, chunk_path, is_journal, lock};
 use crate::violation::Violations;
 
 const NAME: &str = "comeback";
@@ -41,8 +42,8 @@ type Votes = BTreeMap<ChunkId, (ChunkVersion, u64)>;
 #[derive(Default)]
 struct Memory {
     votes: BTreeMap<String, Votes>,
-    /// Servers that promise something in answer to the present input, and how many such promises one comeback follows.
-    promising: BTreeMap<String, u64>,
+    /// Servers that promise something in answer to the present input: how many such promises one comeback follows, and of what.
+    promising: BTreeMap<String, (u64, Option<ChunkId>)>,
     /// Servers whose present process has not recovered yet.
     recovering: BTreeSet<String>,
     /// Servers that are moving files away: for how many inputs that is taken to last, and how many one comeback follows.
@@ -122,21 +123,21 @@ pub fn watch(cluster: &Cluster, known_damage: KnownDamage, violations: &Violatio
         {
             copies.was_sound.remove(&target.chunk);
         }
-        let one_in = match message {
+        let promise = match message {
             Message::FromServer(FromServer::Vote { chunk, version, vote, .. }) => {
                 if let Vote::Prefix { length, .. } = vote {
                     let votes = memory.votes.entry(node.to_owned()).or_default();
                     votes.insert(*chunk, (*version, *length));
                 }
-                SETTLING
+                (SETTLING, Some(*chunk))
             }
-            Message::FromServer(
-                FromServer::ReplicaChanged(_) | FromServer::CopyDone { .. } | FromServer::DropDone { .. },
-            ) => SETTLING,
-            Message::Append(AppendMessage::Ready { .. } | AppendMessage::Committed { .. }) => READY,
+            Message::FromServer(FromServer::ReplicaChanged(replica)) => (SETTLING, Some(replica.chunk)),
+            Message::FromServer(FromServer::CopyDone { target, .. }) => (SETTLING, Some(target.chunk)),
+            Message::FromServer(FromServer::DropDone { .. }) => (SETTLING, None),
+            Message::Append(AppendMessage::Ready { .. } | AppendMessage::Committed { .. }) => (READY, None),
             _ => return,
         };
-        memory.promising.insert(node.to_owned(), one_in);
+        memory.promising.insert(node.to_owned(), promise);
     });
     let ordered = memory.clone();
     cluster.world.observe_messages(move |_, _, to, message| match message {
@@ -170,7 +171,7 @@ pub fn watch(cluster: &Cluster, known_damage: KnownDamage, violations: &Violatio
         let moving = memory.moving(node);
         let flushed = memory.has_flushed(node, machine.flushed());
         let reasons = [
-            promising,
+            promising.map(|(one_in, _)| one_in),
             moving,
             recovered.then_some(RECOVERED),
             flushed.then_some(FLUSHED),
@@ -182,14 +183,44 @@ pub fn watch(cluster: &Cluster, known_damage: KnownDamage, violations: &Violatio
         let votes = memory.votes.entry(node.to_owned()).or_default();
         votes.retain(|chunk, (version, length)| stands(machine, *chunk, *version, *length));
         // Names are lost by two crashes, one after the other, more often than by one.
-        let twice = rng.chance(if moving.is_some() { 3 } else { 1 }, 4);
+        let again = rng.chance(if moving.is_some() { 3 } else { 1 }, 4).then(|| {
+            let of_interest =
+                if recovered { doubled(&seen, node) } else { promising.and_then(|(_, chunk)| chunk) };
+            draw_again(machine, of_interest, &mut rng)
+        });
         let memory = &*memory;
         let knows =
             Knows { votes: &memory.votes[node], copies: memory.copies.get(node), damage: &known_damage };
-        if let Err(text) = check(&seen, node, machine, knows, twice, &mut rng) {
+        if let Err(text) = check(&seen, node, machine, knows, again, &mut rng) {
             violations.add(NAME, text);
         }
     });
+}
+
+/// How the process that comes back goes down; half of the time it could not read what lies where a chunk is.
+fn draw_again(machine: &Chunkserver, of_interest: Option<ChunkId>, rng: &mut Rng) -> Again {
+    let (after, power) = (rng.below(AGAIN_WITHIN), rng.chance(1, 2));
+    let replicas: Vec<ReplicaView> = machine.replicas().collect();
+    if replicas.is_empty() || rng.chance(1, 2) {
+        return Again { after, power, unreadable: None };
+    }
+    let drawn = replicas[rng.below(replicas.len() as u64) as usize];
+    let replica = of_interest.and_then(|chunk| machine.replica(chunk)).unwrap_or(drawn);
+    let mut path = chunk_path(machine.cluster(), replica.chunk);
+    if rng.chance(3, 4) {
+        path.push_str(SIDECAR);
+    }
+    let unreadable = Some(DiskPath::new(replica.volume_index, &path));
+    // What comes of that is done after all was read.
+    Again { after: after * 4, power, unreadable }
+}
+
+/// A chunk of which a server has files on two volumes.
+fn doubled(cluster: &Cluster, node: &str) -> Option<ChunkId> {
+    let mut seen = BTreeSet::new();
+    let volumes = 0..cluster.volumes(node);
+    let all = volumes.flat_map(|volume| cluster.world.files(node, volume));
+    all.filter_map(|(path, _)| chunk_of(&path)).find(|chunk| !seen.insert(*chunk))
 }
 
 /// Whether a voter still stands by what it said: what it takes back itself is another checker's business.
@@ -212,7 +243,7 @@ fn check(
     node: &str,
     machine: &Chunkserver,
     knows: Knows<'_>,
-    twice: bool,
+    again: Option<Again>,
     rng: &mut Rng,
 ) -> Result<(), String> {
     let world = &cluster.world;
@@ -225,10 +256,13 @@ fn check(
         return Ok(());
     }
     let first = rng.chance(1, 2);
-    let again = twice.then(|| Again { after: rng.below(AGAIN_WITHIN), power: rng.chance(1, 2) });
-    let back = world.comeback(node, Crash { power: first, again }, rng, |birth| cluster.process(node, birth));
+    let crash = Crash { power: first, again: again.clone() };
+    let back = world.comeback(node, crash, rng, |birth| cluster.process(node, birth));
     let named = |power| if power { "lose power" } else { "be killed" };
-    let what = match again {
+    let what = match &again {
+        Some(Again { power, unreadable: Some(path), .. }) => {
+            format!("{}, and {} when it is back and can't read {path},", named(first), named(*power))
+        }
         Some(again) => format!("{}, and {} when it is back,", named(first), named(again.power)),
         None => named(first).to_owned(),
     };

@@ -46,6 +46,7 @@ enum Attempt {
     /// A file of their own, in the place of the one there.
     MoveOver,
     Delete,
+    /// The whole of `d`. Here `f` is a directory, with a file of root's in it.
     DeleteTree,
     Chmod,
     GiveAway,
@@ -111,6 +112,12 @@ impl Guard {
         };
         class & needs == needs
     }
+
+    /// Whether the stranger may remove an entry of a directory with this guard; `theirs`: they own the entry.
+    fn removes(self, theirs: bool) -> bool {
+        let sticky = self.mode & STICKY != 0;
+        self.grants(WRITE | SEARCH) && (!sticky || self.is_strangers() || theirs)
+    }
 }
 
 /// One attempt, and on what.
@@ -132,16 +139,16 @@ impl Case {
 
     fn is_allowed(self) -> bool {
         let (directory, file) = (self.directory, self.file);
-        let sticky = directory.mode & STICKY != 0;
         let enters = directory.grants(SEARCH);
         let changes = directory.grants(WRITE | SEARCH);
-        let removes = changes && (!sticky || directory.is_strangers() || file.is_strangers());
+        let removes = directory.removes(file.is_strangers());
         match self.attempt {
             Attempt::Stat => enters,
             Attempt::List => directory.grants(READ),
             Attempt::Read => enters && file.grants(READ),
-            Attempt::Create | Attempt::Mkdir | Attempt::MoveIn | Attempt::DeleteTree => changes,
+            Attempt::Create | Attempt::Mkdir | Attempt::MoveIn => changes,
             Attempt::Replace | Attempt::MoveOut | Attempt::MoveOver | Attempt::Delete => removes,
+            Attempt::DeleteTree => removes && file.removes(false),
             Attempt::Chmod | Attempt::OwnGroup => enters && file.is_strangers(),
             Attempt::Restore | Attempt::RestoreNumber => changes && file.is_strangers(),
             Attempt::GiveAway | Attempt::OtherGroup | Attempt::Upload => false,
@@ -184,7 +191,12 @@ async fn lay_out<C: Caller>(root: &C, stranger: &C, cases: &[Case]) -> Result<Ve
         let (directory, file) = (format!("{place}/d"), format!("{place}/d/f"));
         make(root, &place, 0o777).await?;
         make(root, &directory, 0o700).await?;
-        did(perform(root, &put(&file, false)).await)?;
+        if case.attempt == Attempt::DeleteTree {
+            make(root, &file, 0o700).await?;
+            did(perform(root, &put(&format!("{file}/below"), false)).await)?;
+        } else {
+            did(perform(root, &put(&file, false)).await)?;
+        }
         guard(root, &file, case.file).await?;
         let mut number = None;
         if matches!(case.attempt, Attempt::Restore | Attempt::RestoreNumber) {
@@ -346,6 +358,9 @@ mod tests {
         assert!(case(Attempt::Delete, (keeper, 0o703), (keeper, 0)), "the file's own mode does not matter");
         assert!(!case(Attempt::Delete, (keeper, 0o1703), (keeper, 0o777)), "sticky");
         assert!(case(Attempt::Delete, (keeper, 0o1703), (STRANGER, 0)), "sticky, but their own");
+        assert!(case(Attempt::DeleteTree, (keeper, 0o703), (keeper, 0o703)), "all in it can be deleted");
+        assert!(!case(Attempt::DeleteTree, (STRANGER, 0o700), (keeper, 0o755)), "closed below");
+        assert!(!case(Attempt::DeleteTree, (STRANGER, 0o700), (keeper, 0o1777)), "sticky below");
         assert!(!case(Attempt::MoveOver, (keeper, 0o1703), (keeper, 0o777)), "sticky keeps what is replaced");
         assert!(!case(Attempt::Create, (keeper, 0o702), (keeper, 0)), "writing needs search");
         assert!(case(Attempt::Chmod, (keeper, 0o701), (STRANGER, 0)));

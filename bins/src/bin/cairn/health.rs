@@ -107,7 +107,7 @@ fn headline(status: &ClusterStatus, health: Health) -> String {
         ),
         Health::LogFull => concat!(
             "LOG FULL: no space for the master's operation log; ",
-            "nothing changes and nothing is repaired until there is some on its disk"
+            "reads and repairs go on, nothing else changes until there is some on its disk"
         )
         .to_owned(),
         Health::Degraded { goal } => format!(

@@ -321,23 +321,6 @@ fn a_failing_write_costs_only_what_it_was_to_write() {
 }
 
 #[test]
-fn a_sidecar_that_could_not_be_read_at_the_start_is_read_again_by_the_scrubber() {
-    let mut world = World::new();
-    let bytes = pattern(100_000);
-    world.write(5, &bytes);
-    world.seal(&[0], 5, &bytes);
-    world.nodes[0].disk.failing = Some((".meta\" }, offset", io()));
-    world.restart(0, false);
-    assert_eq!(world.view(0, 5).map(|r| (r.state, r.version.0)), Some((ReplicaState::Damaged, 0)));
-    world.nodes[0].disk.failing = None;
-    world.pass(30_000);
-    assert_eq!(world.state(0, 5), Some(ReplicaState::Sealed));
-    assert_eq!(world.read(0, 5, V2, 0, 100_000).unwrap().bytes, bytes);
-    world.restart(0, true);
-    assert_eq!(world.state(0, 5), Some(ReplicaState::Sealed));
-}
-
-#[test]
 fn a_rotten_sidecar_is_found_although_its_checksums_are_in_memory() {
     let mut world = World::new();
     world.write(5, b"sound");

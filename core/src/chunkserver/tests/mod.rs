@@ -5,6 +5,7 @@ mod faults;
 mod flushing;
 mod journal;
 mod losers;
+mod misreads;
 mod settling;
 mod upkeep;
 mod world;

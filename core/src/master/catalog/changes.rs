@@ -221,7 +221,7 @@ impl Catalog {
             if !recursive {
                 return Err(MasterError::NotEmpty(path.text().into()));
             }
-            self.namespace.require(identity, node, WRITE | EXECUTE, path.text())?;
+            self.namespace.require_emptiable(identity, id, path.text())?;
         }
         Ok(Plan::Delete(Discard { node: id, path: path.text().into(), by: identity, undelete_ms }))
     }

@@ -239,6 +239,34 @@ impl Namespace {
         Ok(())
     }
 
+    /// Whether `identity` may delete one by one all that is below the directory `top`, which is at `path`.
+    pub(super) fn require_emptiable(
+        &self,
+        identity: &Identity,
+        top: FileId,
+        path: &str,
+    ) -> Result<(), MasterError> {
+        if permission::is_root(identity) {
+            return Ok(());
+        }
+        let mut path = String::from(path);
+        // Nodes to look at, each with the length of the path of its directory.
+        let mut due = Vec::from([(path.rfind('/').unwrap_or(0), top)]);
+        while let Some((above, id)) = due.pop() {
+            let Some(node) = self.node(id) else { continue };
+            path.truncate(above);
+            path.extend(["/", &*node.name]);
+            self.require_unsticky(identity, id, &path)?;
+            let Some(directory) = node.directory().filter(|d| !d.children.is_empty()) else { continue };
+            self.require(identity, node, WRITE | EXECUTE, &path)?;
+            // Files alone need no look, unless the sticky bit may keep them.
+            if directory.directories > 0 || node.mode & STICKY != 0 {
+                due.extend(directory.children.values().map(|child| (path.len(), *child)));
+            }
+        }
+        Ok(())
+    }
+
     /// Makes a node at a free place.
     pub(super) fn create(
         &mut self,

@@ -495,6 +495,30 @@ fn sticky_directories_protect_their_entries() {
 }
 
 #[test]
+fn a_tree_is_deleted_by_who_may_delete_all_that_is_in_it() {
+    let mut story = Story::new();
+    story.ok(mkdir("eve", "/e"));
+    story.ok(chmod("eve", "/e", 0o777));
+    for path in ["/e/a", "/e/a/b", "/e/a/b/c"] {
+        story.ok(mkdir("ann", path));
+    }
+    story.put("ann", "/e/a/b/f", 3, false);
+    let denied = |path: &str, needs: &str| format!("{path}: permission denied (needs {needs})");
+    let writing = "write and search permission";
+    assert_eq!(story.refused(delete("eve", "/e", true)), denied("/e/a", writing));
+    story.ok(chmod("ann", "/e/a", 0o777));
+    assert_eq!(story.refused(delete("eve", "/e", true)), denied("/e/a/b", writing));
+    assert_eq!(story.refused(delete("eve", "/e/a", true)), denied("/e/a/b", writing));
+    story.ok(chmod("ann", "/e/a/b", 0o1777));
+    assert!(story.refused(delete("eve", "/e", true)).contains("sticky"));
+    assert_eq!(story.catalog.check(&delete("ann", "/e/a", true)), Ok(()), "all in it is ann's");
+    assert_eq!(story.catalog.check(&delete("root", "/e", true)), Ok(()));
+    story.ok(chmod("ann", "/e/a/b", 0o777));
+    story.ok(chmod("ann", "/e/a/b/c", 0));
+    assert_eq!(story.ok(delete("eve", "/e", true)), MasterReply::Trashed(TrashId(1)), "c is empty");
+}
+
+#[test]
 fn the_latest_of_several_deletions_is_restored_by_path() {
     let mut story = Story::new();
     for length in [1, 2, 3] {

@@ -5,13 +5,15 @@ use alloc::vec::Vec;
 use proptest::prelude::{Just, Strategy, any, prop_assert, prop_oneof, proptest};
 
 use super::disk::Disk;
-use super::rig::Rig;
+use super::rig::{Rig, conn, replica};
+use super::service::file_on_three;
 use crate::config::MasterConfig;
 use crate::defect::Defects;
 use crate::disk::{DiskError, DiskRequest};
 use crate::error::MasterError;
+use crate::id::ChunkVersion;
 use crate::log::HEADER_BYTES;
-use crate::message::{MasterReply, MasterRequest};
+use crate::message::{FromServer, MasterReply, MasterRequest, ReplicaState, SealedChunk, ToServer};
 
 #[derive(Clone, Debug)]
 enum Act {
@@ -277,6 +279,29 @@ fn a_full_disk_holds_changes_up_and_nothing_else() {
     rig.power_loss(0);
     assert!(rig.halted.is_none() && !rig.exists("/refused"));
     assert!((0..8).all(|round| rig.exists(&format!("/{round}"))), "what was held up was written in the end");
+}
+
+#[test]
+fn a_full_disk_holds_up_no_copy_and_no_order_to_seal() {
+    let (mut rig, sealed) = file_on_three(4);
+    rig.disk_held = true;
+    let mkdir = |path: &str| MasterRequest::Mkdir { path: path.into(), parents: false, mode: 0o755 };
+    rig.ask(mkdir("/waits"));
+    rig.fail_disk(DiskError::NoSpace);
+    let fenced = SealedChunk { version: ChunkVersion(1), crc: 0, ..sealed };
+    rig.message(conn(2), FromServer::ReplicaChanged(replica(2, fenced, ReplicaState::Fenced)));
+    let seal = ToServer::Seal { base: fenced.version, sealed };
+    assert_eq!(rig.orders(2), [seal.clone()]);
+    // Server 3 dies meanwhile.
+    for _ in 0..18 {
+        rig.pass(1_100, &[1, 2, 4]);
+        rig.fail_disk(DiskError::NoSpace);
+    }
+    let refused = rig.ask(mkdir("/refused"));
+    assert!(matches!(rig.answer(refused), Some(Err(MasterError::Busy(_)))), "it is still full");
+    assert!(rig.orders(2).contains(&seal), "the first order may be lost");
+    let copies = rig.orders(4);
+    assert!(matches!(copies[..], [ToServer::Copy { sealed: s, .. }] if s == sealed), "{copies:?}");
 }
 
 /// Starts on a disk on which each write finds no space once. Says how many did; it must end ready or halted.

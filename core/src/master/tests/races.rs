@@ -3,7 +3,7 @@
 use alloc::format;
 use alloc::vec::Vec;
 
-use super::rig::{Rig, conn, prefix, replica};
+use super::rig::{Rig, conn, prefix, replica, volumes};
 use super::service::file_on_three;
 use crate::error::MasterError;
 use crate::id::*;
@@ -82,6 +82,40 @@ fn a_dead_server_that_speaks_once_and_dies_again_counts_no_more() {
     rig.lose(3);
     rig.pass(20_000, &[1, 2]);
     assert_eq!(rig.master.good_replicas(sealed.chunk), 2);
+}
+
+#[test]
+fn a_dead_server_whose_place_was_taken_is_not_heard_before_it_registers() {
+    // Another one registers at its address before it is taken for dead, or after.
+    for replaced_first in [true, false] {
+        let (mut rig, sealed) = file_on_three(4);
+        let takes_place = FromServer::Register {
+            server: ServerId(5),
+            cluster: None,
+            boot: BootId(5),
+            process: ProcessId(5),
+            address: Address::new("cs3"),
+            rack: "r".into(),
+            volumes: volumes(5),
+        };
+        if replaced_first {
+            rig.message(conn(5), takes_place);
+            rig.pass(16_000, &[1, 2, 4, 5]);
+        } else {
+            rig.pass(16_000, &[1, 2, 4]);
+            assert_eq!(rig.closed, []);
+            rig.message(conn(5), takes_place);
+        }
+        assert_eq!(rig.closed, [conn(3)]);
+        let replicas = Vec::from([replica(3, sealed, ReplicaState::Sealed)]);
+        rig.message(conn(3), FromServer::BlockReport { report: 9, replicas, last: true });
+        assert_eq!(rig.master.good_replicas(sealed.chunk), 2, "it would never be buried");
+        rig.sealed_on(3, sealed);
+        assert_eq!(rig.master.good_replicas(sealed.chunk), 2);
+        rig.register(3, 3);
+        rig.sealed_on(3, sealed);
+        assert_eq!(rig.master.good_replicas(sealed.chunk), 3);
+    }
 }
 
 #[test]
@@ -192,6 +226,29 @@ fn a_grant_asked_for_again_after_a_restart_waits_for_its_servers_to_register() {
     rig.register(3, 1);
     let Ok(MasterReply::Grant(whole)) = rig.call(again()) else { panic!("all are there") };
     assert_eq!(whole.addresses, grant.addresses);
+}
+
+#[test]
+fn a_chunk_is_opened_and_sealed_however_much_later_its_client_asks_again() {
+    let mut rig = Rig::with_servers(3);
+    let (upload, grant) = rig.open_chunk("/f", 2);
+    let seals = rig.ask(MasterRequest::SealChunk { upload, chunk: grant.chunk, version: grant.version });
+    let open = MasterRequest::OpenChunk { upload, ordinal: 1, avoid: Vec::new() };
+    let opens = rig.ask(open.clone());
+    let opened = rig.answer(opens);
+    assert!(matches!(opened, Some(Ok(MasterReply::Grant(_)))), "{opened:?}");
+    // Enough to push everything older out of the table of outcomes.
+    for n in 0..66 {
+        rig.mkdir(&format!("/{n}")).unwrap();
+    }
+    rig.ask_as(opens, open);
+    assert_eq!(rig.answer(opens), opened);
+    seal_again(&mut rig, seals, upload, &grant);
+    assert_eq!(rig.answer(seals), None, "it waits for votes");
+    for server in 1..=3 {
+        rig.vote(&grant, server, prefix(9));
+    }
+    assert!(matches!(rig.answer(seals), Some(Ok(MasterReply::Sealed(SealedChunk { length: 9, .. })))));
 }
 
 #[test]

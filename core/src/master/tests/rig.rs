@@ -25,6 +25,8 @@ pub(super) struct Rig {
     pub(super) disk_held: bool,
     pub(super) held: VecDeque<(OpId, DiskRequest)>,
     mail: BTreeMap<Peer, VecDeque<Message>>,
+    /// Connections that the master closed.
+    pub(super) closed: Vec<Peer>,
     /// The last request number of the client.
     pub(super) requests: u64,
     heartbeats: u64,
@@ -65,6 +67,7 @@ impl Rig {
             disk_held: false,
             held: VecDeque::new(),
             mail: BTreeMap::new(),
+            closed: Vec::new(),
             requests: 0,
             heartbeats: 0,
         }
@@ -85,7 +88,8 @@ impl Rig {
                 Effect::Send { to, message } => self.mail.entry(to).or_default().push_back(message),
                 Effect::Disk { op, request } => self.held.push_back((op, request)),
                 Effect::Halt { reason, failed } => self.halted = Some((reason, failed)),
-                Effect::Close { .. } | Effect::Reply { .. } | Effect::Note { .. } => {}
+                Effect::Close { peer } => self.closed.push(peer),
+                Effect::Reply { .. } | Effect::Note { .. } => {}
             }
         }
     }
