@@ -246,6 +246,10 @@ defects! {
     /// A sidecar that the disk would not read when the process started counts as none: the bytes are cut to what the journal
     /// promised.
     UnreadableIsUnsealed = "unreadable-is-unsealed",
+    /// A sidecar in the quarantine is purged although its bytes are still to follow it, and the journal still promises them.
+    PurgedWhileMoved = "purged-while-moved",
+    /// A start cuts a file to what was sealed before the name of the sidecar that says so is durable.
+    CutBeforeNamed = "cut-before-named",
     /// Of two replicas that a start finds, one whose sidecar the disk would not read loses to any other.
     UnknownLoses = "unknown-loses",
     /// What is due in the quarantine while its volume is being recovered stays there.

@@ -6,7 +6,7 @@ use crate::payload::{BLOCK_BYTES, MAX_PAYLOAD};
 const SIMULATED: bool = crate::defect::Defects::CAN_BE_PLANTED;
 
 /// Bytes in which files are read through: whole blocks, and no more than one disk operation may have.
-pub const FILE_PIECE: u32 = if SIMULATED { BLOCK_BYTES as u32 } else { MAX_PAYLOAD };
+pub const FILE_PIECE: u32 = if SIMULATED { 2 * BLOCK_BYTES as u32 } else { MAX_PAYLOAD };
 /// Bytes in which logs and journals are read, and written where they are.
 pub const LOG_PIECE: u32 = if SIMULATED { 8 * 1024 } else { MAX_PAYLOAD };
 /// Replicas in one part of a block report.

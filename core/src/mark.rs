@@ -94,6 +94,7 @@ pub const MARKS: &[&str] = &[
     "read.moved",
     "recovery.bad_block",
     "recovery.copied_volume",
+    "recovery.cut_to_seal",
     "recovery.cut_unpromised",
     "recovery.damaged_journal",
     "recovery.dropped_before_forgotten",

@@ -150,7 +150,7 @@ fn chunkserver(rng: &mut Rng, least_window: u64) -> ChunkserverConfig {
         reads_per_connection: if rng.chance(1, 2) { 1 << rng.below(3) } else { 4 + rng.below(60) as u32 },
         append_window_bytes: least_window * if rng.chance(1, 2) { 1 } else { 2 + rng.below(6) },
         reconnect_ms: 50 + rng.below(200),
-        copy_read_bytes: 65_536 >> rng.below(3),
+        copy_read_bytes: 262_144 >> rng.below(3),
         copy_reads: 1 + rng.below(4) as u32,
         copy_timeout_ms: 400 + rng.below(800),
         ..ChunkserverConfig::default()

@@ -170,11 +170,16 @@ impl Chunkserver {
                 continue;
             }
             // Until the journal has durably forgotten the chunk, its sidecar shows that there is nothing to forget. A replica
-            // that came since has a sidecar of its own, and may have a note of damage that must stay.
-            let needed = |chunk: &ChunkId| !volume.journal.is_durable() && !self.replicas.contains_key(chunk);
-            let sidecar = names::quarantined_chunk(&path).filter(|(chunk, meta)| *meta && needed(chunk));
+            // that came since has a sidecar of its own, and may have a note of damage that must stay; one that is still being
+            // moved has not.
+            let ignored = self.setup.defects.has(Defect::PurgedWhileMoved);
+            let is_moving = |chunk: ChunkId| self.jobs.is_running(chunk) && !ignored;
+            let needed = |chunk: ChunkId| {
+                !volume.journal.is_durable() && (is_moving(chunk) || !self.replicas.contains_key(&chunk))
+            };
+            let sidecar = names::quarantined_chunk(&path).filter(|(chunk, meta)| *meta && needed(*chunk));
             if let Some((chunk, _)) = sidecar {
-                if volume.journal.is_idle() && !volume.journal.has_pending() {
+                if volume.journal.is_idle() && !volume.journal.has_pending() && !is_moving(chunk) {
                     self.forget_in_journal(path.volume, chunk);
                 }
                 self.purges.push_back((now + PURGE_AGAIN, path));

@@ -306,7 +306,8 @@ impl Replica {
                 records.push(Record::Fenced { chunk, fence });
             }
         }
-        if self.state == ReplicaState::Damaged {
+        // Of one that could not be read the next start judges anew.
+        if self.state == ReplicaState::Damaged && !self.is_unknown() {
             records.push(Record::Damaged { chunk, version: self.version });
         }
         records

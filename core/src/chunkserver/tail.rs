@@ -151,6 +151,11 @@ impl Chunkserver {
             let path = names::data(index, cluster, *chunk);
             if found.data.is_some_and(|data| data > length) {
                 reached!("recovery.cut_unpromised");
+                // The seal's name may be in the page cache only: were it lost, the cut would be damage to what the journal promised.
+                if sealed && !self.setup.defects.has(Defect::CutBeforeNamed) {
+                    reached!("recovery.cut_to_seal");
+                    r.script.step(DiskRequest::SyncDir(names::dir(index, *chunk)));
+                }
                 r.script.attempt(DiskRequest::Truncate { path: path.clone(), length });
                 r.script.attempt(DiskRequest::Sync(path));
             } else if sealed && replayed.is_some() && found.data.is_some() {
@@ -220,7 +225,7 @@ impl Chunkserver {
                         forgets.push(chunk);
                     }
                     let why = r.broken.get(&chunk).map(String::as_str);
-                    self.recovered_sealed(index, chunk, &found, had_journal, marked, why)
+                    self.recovered_sealed(index, chunk, &found, marked, why)
                 }
             };
             self.install(chunk, replica);
@@ -267,7 +272,6 @@ impl Chunkserver {
         index: u16,
         chunk: ChunkId,
         found: &Found,
-        was_cut: bool,
         marked: Option<ChunkVersion>,
         broken: Option<&str>,
     ) -> Replica {
@@ -276,9 +280,9 @@ impl Chunkserver {
         let generation = self.next_generation();
         let unsynced = found.sidecar.as_ref().and_then(|s| s.unsynced);
         let kept = self.kept(unsynced);
-        let was_cut = was_cut || unsynced.is_some();
         let mut replica = Replica::sealed(index, generation, &sealed, kept);
-        let fits = found.data.is_some_and(|d| d == sealed.length || (was_cut && d > sealed.length));
+        // The cut of what lies beyond may have been lost.
+        let fits = found.data.is_some_and(|data| data >= sealed.length);
         if kept == Kept::Recovered && (broken.is_some() || !fits) {
             // What an `async` file risks.
             reached!("recovery.unsynced_seal_lost");

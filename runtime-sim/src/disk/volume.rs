@@ -227,10 +227,12 @@ impl Volume {
             && let Ok(file) = self.file(&path.name)
         {
             hands.sync_lost |= inside(file).fail_sync(mark, hands.rng);
-            // File systems that allocate late find out then.
-            if hands.rng.chance(1, 4) {
-                return Some(DiskError::NoSpace);
-            }
+        }
+        // File systems that allocate late find out then; and names need room, too.
+        let may_need_room =
+            matches!(request, DiskRequest::Sync(_) | DiskRequest::SyncDir(_) | DiskRequest::Rename { .. });
+        if may_need_room && hands.rng.chance(1, 4) {
+            return Some(DiskError::NoSpace);
         }
         Some(io("injected"))
     }

@@ -20,17 +20,19 @@ use crate::violation::Violations;
 
 const NAME: &str = "comeback";
 
-/// One in so many inputs is followed by a comeback; of those that READY was the answer to, of those that settled a replica, of
-/// those that made one durable later, of those that ended a recovery, of those while files are being moved away, and of those
-/// while a copy takes the place of a sound replica.
+/// One in so many inputs is followed by a comeback; of those that READY was the answer to, of those that settled a replica, of those
+/// that dropped one, of those that made one durable later, of those that ended a recovery, of those while files are being moved away
+/// or sealed, and of those while a copy takes the place of a sound replica.
 const ANY: u64 = 3_000;
 const READY: u64 = 2_000;
 const SETTLING: u64 = 60;
+const DROPPED: u64 = 20;
 const FLUSHED: u64 = 6;
 const RECOVERED: u64 = 3;
 const MOVING: u64 = 60;
+const SEALING: u64 = 300;
 const REPLACING: u64 = 10;
-/// Inputs of a process after an order to drop, or after a recovery that found a chunk twice, within which files are moved away.
+/// Inputs of a process after an order to drop or to seal, or after a recovery that found a chunk twice, within which files are moved.
 const MOVES: u64 = 20;
 
 /// Disk operations of a process after which it goes down again, at the most: about what recovery takes.
@@ -46,7 +48,7 @@ struct Memory {
     promising: BTreeMap<String, (u64, Option<ChunkId>)>,
     /// Servers whose present process has not recovered yet.
     recovering: BTreeSet<String>,
-    /// Servers that are moving files away: for how many inputs that is taken to last, and how many one comeback follows.
+    /// Servers that are moving files: for how many inputs that is taken to last, and how many one comeback follows.
     moving: BTreeMap<String, (u64, u64)>,
     /// Replicas that each server has made durable after their seal.
     flushed: BTreeMap<String, u64>,
@@ -88,7 +90,7 @@ impl Copies {
 }
 
 impl Memory {
-    /// If files are being moved away, how many inputs one comeback follows.
+    /// If files are being moved, how many inputs one comeback follows.
     fn moving(&mut self, node: &str) -> Option<u64> {
         if self.moving.is_empty() {
             return None;
@@ -133,7 +135,7 @@ pub fn watch(cluster: &Cluster, known_damage: KnownDamage, violations: &Violatio
             }
             Message::FromServer(FromServer::ReplicaChanged(replica)) => (SETTLING, Some(replica.chunk)),
             Message::FromServer(FromServer::CopyDone { target, .. }) => (SETTLING, Some(target.chunk)),
-            Message::FromServer(FromServer::DropDone { .. }) => (SETTLING, None),
+            Message::FromServer(FromServer::DropDone { .. }) => (DROPPED, None),
             Message::Append(AppendMessage::Ready { .. } | AppendMessage::Committed { .. }) => (READY, None),
             _ => return,
         };
@@ -143,6 +145,9 @@ pub fn watch(cluster: &Cluster, known_damage: KnownDamage, violations: &Violatio
     cluster.world.observe_messages(move |_, _, to, message| match message {
         Message::ToServer(ToServer::Drop { .. }) => {
             lock(&ordered).moving.insert(to.to_owned(), (MOVES, MOVING));
+        }
+        Message::ToServer(ToServer::Seal { .. }) => {
+            lock(&ordered).moving.entry(to.to_owned()).or_insert((MOVES, SEALING));
         }
         Message::ToServer(ToServer::Copy { sealed, .. }) => {
             let memory = &mut *lock(&ordered);

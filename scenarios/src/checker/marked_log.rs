@@ -1,10 +1,10 @@
-//! An idle master has marked the end of its log, so that rot in the last group can't pass for a torn write
+//! An idle log, the master's or a volume's journal, ends with a mark, so that rot in the last group can't pass for a torn write
 //! (invariant 33).
 
 use cairn_core::log::HEADER_BYTES;
 use cairn_core::time::Span;
 
-use crate::cluster::{Cluster, MASTER, log_segments, scan_end};
+use crate::cluster::{Cluster, MASTER, is_journal, log_segments, scan_end};
 use crate::violation::Violations;
 
 const NAME: &str = "marked-log";
@@ -15,29 +15,57 @@ const IDLE: Span = Span::from_ms(3_000);
 /// Waits for an idle log at the most so many times: trash may be due meanwhile.
 const TRIES: usize = 5;
 
-/// Looks at the end of the last segment.
+/// Where a log is, and what is in it.
+type Log = (String, u16, String, Vec<u8>);
+
+/// Looks at the end of the last segment and of each volume's journal.
 pub async fn check(cluster: &Cluster, violations: &Violations) {
     for _ in 0..TRIES {
-        let Some(last) = last_segment(cluster) else { return };
-        if is_marked(&last.1) {
+        let unmarked = unmarked(cluster);
+        if unmarked.is_empty() {
             return;
         }
         cluster.world.sleep(IDLE).await;
-        if last_segment(cluster).as_ref() == Some(&last) {
-            let (path, seconds) = (last.0, IDLE.as_ms() / 1000);
-            return violations
-                .add(NAME, format!("{path} was idle for {seconds} s, and does not end with a mark"));
+        let now = all(cluster);
+        if let Some((node, volume, path, _)) = unmarked.iter().find(|log| now.contains(log)) {
+            let seconds = IDLE.as_ms() / 1000;
+            return violations.add(
+                NAME,
+                format!("{node} {volume}:{path} was idle for {seconds} s, and does not end with a mark"),
+            );
         }
     }
 }
 
-fn last_segment(cluster: &Cluster) -> Option<(String, Vec<u8>)> {
-    let (path, _) = log_segments(&cluster.world).pop()?;
-    let bytes = cluster.world.read_file(MASTER, 0, &path)?;
-    Some((path, bytes))
+fn all(cluster: &Cluster) -> Vec<Log> {
+    let world = &cluster.world;
+    let mut paths: Vec<(String, u16, String)> = Vec::new();
+    paths.extend(log_segments(world).pop().map(|(path, _)| (MASTER.to_owned(), 0, path)));
+    for server in cluster.server_names() {
+        for volume in 0..cluster.volumes(&server) {
+            let files = world.files(&server, volume).into_iter();
+            let journal = files.map(|(path, _)| path).filter(|path| is_journal(path)).max();
+            paths.extend(journal.map(|path| (server.clone(), volume, path)));
+        }
+    }
+    let read = |(node, volume, path): (String, u16, String)| {
+        let bytes = world.read_file(&node, volume, &path)?;
+        Some((node, volume, path, bytes))
+    };
+    paths.into_iter().filter_map(read).collect()
 }
 
-fn is_marked(segment: &[u8]) -> bool {
-    // An empty segment has nothing that could rot.
-    scan_end(segment).is_some_and(|end| segment.len() as u64 <= HEADER_BYTES || end.ends_with_mark)
+/// Those that should be marked: what no sync has made durable yet is no limit to what a scan can tell.
+fn unmarked(cluster: &Cluster) -> Vec<Log> {
+    let is_durable = |(node, volume, path, bytes): &Log| {
+        cluster.world.durable_read(node, *volume, path, 0, bytes.len()).as_ref() == Some(bytes)
+    };
+    let mut logs = all(cluster);
+    logs.retain(|log| !is_marked(&log.3) && is_durable(log));
+    logs
+}
+
+fn is_marked(log: &[u8]) -> bool {
+    // An empty one has nothing that could rot.
+    scan_end(log).is_some_and(|end| log.len() as u64 <= HEADER_BYTES || end.ends_with_mark)
 }

@@ -1,5 +1,7 @@
 //! Bits rot, sectors die, volumes vanish.
 
+use cairn_core::log::HEADER_BYTES;
+
 use super::{Fault, Undo};
 use crate::cluster::{Cluster, MASTER, is_chunk_file, is_journal, log_segments, seems_torn, sidecar};
 
@@ -56,9 +58,16 @@ pub(super) fn strike(fault: &Fault, cluster: &Cluster) -> Undo {
         }
         Fault::LogRot => {
             world.kill(MASTER);
-            // The end of the last segment can't be told from a torn write; what lies before it can.
+            // The end of the last segment can't be told from a torn write; what lies before it can, the segment's header among it
+            // if anything follows that.
             let mut logs = log_segments(world);
-            logs.pop();
+            if let Some((_, length)) = logs.last_mut()
+                && *length > HEADER_BYTES
+            {
+                *length = HEADER_BYTES;
+            } else {
+                logs.pop();
+            }
             if let Some((path, length)) = rng.pick(&logs) {
                 world.flip_bit(MASTER, 0, path, rng.below(length * 8));
             }

@@ -6,6 +6,7 @@ mod flushing;
 mod journal;
 mod losers;
 mod misreads;
+mod quarantine;
 mod settling;
 mod upkeep;
 mod world;

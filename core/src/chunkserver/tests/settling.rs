@@ -1,6 +1,9 @@
 //! Fencing, voting, completing, sealing.
 
+use alloc::vec::Vec;
+
 use super::world::*;
+use crate::defect::Defects;
 use crate::disk::DiskError;
 use crate::error::ChunkError;
 use crate::id::*;
@@ -163,6 +166,38 @@ fn a_crash_at_every_step_of_a_seal_leaves_the_old_or_the_new() {
             assert!(world.nodes[1].alarms.is_empty(), "{stuck}: {:?}", world.nodes[1].alarms);
         }
     }
+}
+
+/// Server 1 is killed when it has given a sidecar its name and has not made that durable; its next start loses power after `steps`
+/// disk operations. What it finds at the one after that; `None` if a start takes no more steps.
+fn named_and_killed(steps: usize, defects: Defects) -> Option<ReplicaState> {
+    let bytes = pattern(100_000);
+    let mut world = World::new();
+    world.plant(defects);
+    world.write(5, &bytes);
+    world.nodes[1].stuck = Some("SyncDir(DiskPath { volume: 0, name: \"chunks/05\"");
+    world.seal(&[1], 5, &bytes[..90_000]);
+    if !world.restart_by_steps(1, false, steps) {
+        return None;
+    }
+    world.restart(1, true);
+    world.state(1, 5)
+}
+
+#[test]
+fn a_start_cuts_what_was_sealed_when_the_name_of_its_sidecar_is_durable() {
+    let ends: Vec<_> = (0..).map_while(|steps| named_and_killed(steps, Defects::none())).collect();
+    assert!(ends.len() > 20, "{} steps", ends.len());
+    assert!(ends.contains(&ReplicaState::Fenced) && ends.contains(&ReplicaState::Sealed), "{ends:?}");
+    assert!(!ends.contains(&ReplicaState::Damaged), "{ends:?}");
+}
+
+#[cfg(feature = "defects")]
+#[test]
+fn a_cut_before_the_name_is_durable_is_damage() {
+    let defects = Defects::one(crate::defect::Defect::CutBeforeNamed);
+    let mut ends = (0..).map_while(|steps| named_and_killed(steps, defects));
+    assert!(ends.any(|state| state == ReplicaState::Damaged));
 }
 
 #[test]

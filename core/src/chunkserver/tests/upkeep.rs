@@ -3,7 +3,6 @@
 use super::world::*;
 use crate::config::ChunkserverConfig;
 use crate::defect::Defects;
-use crate::disk::DiskError;
 use crate::error::ChunkError;
 use crate::id::*;
 use crate::message::*;
@@ -275,58 +274,6 @@ fn a_drop_goes_through_quarantine_and_only_the_unknown_stays() {
     world.pass(4_000);
     assert_eq!(world.nodes[0].disk.find(".keep").len(), 2);
     assert_eq!(world.nodes[0].machine.replicas().count(), 0);
-}
-
-/// A chunk that server 0 was told to drop, and whose files it is to purge a second later; disk operations that contain one of `late`
-/// are answered late meanwhile.
-fn dropped(late: &'static [&'static str]) -> World {
-    let mut world = World::with(ChunkserverConfig { quarantine_ms: 1_000, ..ChunkserverConfig::default() });
-    let volume = world.nodes[0].volumes[0];
-    world.write(5, b"bytes");
-    world.seal(&[0], 5, b"bytes");
-    world.nodes[0].late = late;
-    let chunk = ChunkId(5);
-    world.order(0, ToServer::Drop { chunk, version: V2, volume, reason: DropReason::Reclaimed });
-    world.run();
-    world.nodes[0].late = &[];
-    world
-}
-
-#[test]
-fn what_is_due_while_a_volume_starts_is_purged_when_it_is_in_use() {
-    let mut world = dropped(&[]);
-    assert_eq!(world.nodes[0].disk.find("quarantine/").len(), 2);
-    world.restart_late(0, false, &["journal"]);
-    world.pass(5_000);
-    assert!(world.has_late_answers(0), "its start waits for the journal");
-    world.nodes[0].late = &[];
-    world.answer_all(0);
-    world.pass(5_000);
-    assert_eq!(world.nodes[0].disk.find("quarantine/"), []);
-}
-
-#[test]
-fn what_could_not_be_purged_is_purged_later() {
-    let mut world = dropped(&[]);
-    assert_eq!(world.nodes[0].disk.find("quarantine/").len(), 2);
-    world.nodes[0].disk.failing = Some(("Remove", io()));
-    world.pass(5_000);
-    assert_eq!(world.nodes[0].disk.find("quarantine/").len(), 2);
-    world.nodes[0].disk.failing = None;
-    world.pass(5_000);
-    assert_eq!(world.nodes[0].disk.find("quarantine/"), []);
-}
-
-#[test]
-fn what_is_due_before_it_is_moved_is_purged_later() {
-    let mut world = dropped(&["quarantine/chunk-"]);
-    assert!(world.has_late_answers(0), "it is being moved");
-    world.nodes[0].disk.failing = Some(("Remove", DiskError::NotFound));
-    world.pass(5_000);
-    world.nodes[0].disk.failing = None;
-    world.answer_late(0);
-    world.pass(5_000);
-    assert_eq!(world.nodes[0].disk.find("quarantine/"), []);
 }
 
 #[test]
