@@ -3,6 +3,7 @@
 use alloc::vec::Vec;
 
 use super::world::*;
+use crate::config::ChunkserverConfig;
 use crate::defect::Defects;
 use crate::message::ReplicaState;
 
@@ -45,6 +46,21 @@ fn sealed_beyond_the_journal(defects: Defects) -> Option<ReplicaState> {
 #[test]
 fn a_sidecar_that_cannot_be_read_costs_no_bytes_that_were_sealed() {
     assert_eq!(sealed_beyond_the_journal(Defects::none()), Some(ReplicaState::Sealed));
+}
+
+#[test]
+fn a_journal_that_is_rewritten_meanwhile_has_no_note_of_what_could_not_be_read() {
+    let mut world = World::with(ChunkserverConfig { journal_bytes: 300, ..ChunkserverConfig::default() });
+    world.write(5, b"sealed");
+    world.seal(&[0], 5, b"sealed");
+    world.nodes[0].disk.failing = Some((".meta\" }, offset", io()));
+    world.restart(0, false);
+    let before = world.nodes[0].disk.find("journal-")[0].clone();
+    (6..12).for_each(|chunk| drop(world.write(chunk, &pattern(1_000))));
+    assert_ne!(world.nodes[0].disk.find("journal-"), [before], "another journal took over");
+    world.nodes[0].disk.failing = None;
+    world.restart(0, true);
+    assert_eq!(world.state(0, 5), Some(ReplicaState::Sealed));
 }
 
 #[cfg(feature = "defects")]
