@@ -103,8 +103,10 @@ impl Chunkserver {
         let state = ReplicaState::Fenced;
         let unsealed = Some(Box::new(unsealed));
         let kept = Kept::Durable;
-        self.replicas
-            .insert(chunk, Replica { volume, version, state, length: 0, crc: 0, kept, generation, unsealed });
+        self.replicas.insert(
+            chunk,
+            Replica { volume, version, state, length: 0, crc: 0, kept, generation, unread: false, unsealed },
+        );
         self.touch(chunk);
     }
 

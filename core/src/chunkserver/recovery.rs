@@ -100,6 +100,8 @@ pub(super) struct Recovery {
     pub(super) unverified: BTreeSet<ChunkId>,
     /// Replicas whose promise is not kept, and why.
     pub(super) broken: BTreeMap<ChunkId, String>,
+    /// Those of them that the disk would not read.
+    pub(super) unread: BTreeSet<ChunkId>,
 }
 
 impl Recovery {

@@ -29,6 +29,8 @@ pub(super) struct Replica {
     pub(super) kept: Kept,
     /// Changes whenever the files behind the replica may have: answers of earlier disk operations are then void.
     pub(super) generation: u64,
+    /// Damaged only in that the disk would not read it when the process started: the next one judges anew.
+    pub(super) unread: bool,
     /// What only an unsealed replica has.
     pub(super) unsealed: Option<Box<Unsealed>>,
 }
@@ -181,6 +183,7 @@ impl Replica {
             crc: 0,
             kept: Kept::Durable,
             generation,
+            unread: false,
             unsealed: Some(Box::new(Unsealed {
                 grant,
                 position,
@@ -221,11 +224,12 @@ impl Replica {
             crc: sealed.crc,
             kept,
             generation,
+            unread: false,
             unsealed: None,
         }
     }
 
-    /// What was sealed nobody knows: its sidecar could not be read.
+    /// What was sealed nobody knows: its sidecar could not be read. The next start judges it anew.
     pub(super) fn is_unknown(&self) -> bool {
         self.version == ChunkVersion(0) && self.unsealed.is_none()
     }
@@ -306,8 +310,7 @@ impl Replica {
                 records.push(Record::Fenced { chunk, fence });
             }
         }
-        // Of one that could not be read the next start judges anew.
-        if self.state == ReplicaState::Damaged && !self.is_unknown() {
+        if self.state == ReplicaState::Damaged && !self.unread && !self.is_unknown() {
             records.push(Record::Damaged { chunk, version: self.version });
         }
         records

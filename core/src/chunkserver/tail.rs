@@ -106,6 +106,7 @@ impl Chunkserver {
         let (bad, why) = match data_of(result) {
             Err(error) => {
                 reached!("recovery.tail_unreadable");
+                r.unread.insert(chunk);
                 (None, Some(error.to_string()))
             }
             Ok(payload) => {
@@ -214,7 +215,8 @@ impl Chunkserver {
                         self.damage_found += 1;
                     }
                     let damaged = broken.is_some() || known;
-                    self.fenced_by_restart(index, unsealed, damaged)
+                    let unread = r.unread.contains(&chunk) && !known;
+                    Replica { unread, ..self.fenced_by_restart(index, unsealed, damaged) }
                 }
                 _ => {
                     if had_journal && found.unreadable {
@@ -264,7 +266,7 @@ impl Chunkserver {
             Durability::Sync => Kept::Durable,
         };
         let (length, unsealed) = (replayed.length, Some(Box::new(unsealed)));
-        Replica { volume, version, state, length, crc: 0, kept, generation, unsealed }
+        Replica { volume, version, state, length, crc: 0, kept, generation, unread: false, unsealed }
     }
 
     fn recovered_sealed(

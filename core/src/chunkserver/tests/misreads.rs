@@ -50,17 +50,22 @@ fn a_sidecar_that_cannot_be_read_costs_no_bytes_that_were_sealed() {
 
 #[test]
 fn a_journal_that_is_rewritten_meanwhile_has_no_note_of_what_could_not_be_read() {
-    let mut world = World::with(ChunkserverConfig { journal_bytes: 300, ..ChunkserverConfig::default() });
-    world.write(5, b"sealed");
-    world.seal(&[0], 5, b"sealed");
-    world.nodes[0].disk.failing = Some((".meta\" }, offset", io()));
-    world.restart(0, false);
-    let before = world.nodes[0].disk.find("journal-")[0].clone();
-    (6..12).for_each(|chunk| drop(world.write(chunk, &pattern(1_000))));
-    assert_ne!(world.nodes[0].disk.find("journal-"), [before], "another journal took over");
-    world.nodes[0].disk.failing = None;
-    world.restart(0, true);
-    assert_eq!(world.state(0, 5), Some(ReplicaState::Sealed));
+    for state in [ReplicaState::Sealed, ReplicaState::Fenced] {
+        let mut world = World::with(ChunkserverConfig { journal_bytes: 300, ..ChunkserverConfig::default() });
+        world.write(5, b"promised");
+        if state == ReplicaState::Sealed {
+            world.seal(&[0], 5, b"promised");
+        }
+        world.nodes[0].disk.failing = Some(("Read { path: DiskPath { volume: 0, name: \"chunks/05/", io()));
+        world.restart(0, false);
+        assert_eq!(world.state(0, 5), Some(ReplicaState::Damaged));
+        let before = world.nodes[0].disk.find("journal-")[0].clone();
+        (6..12).for_each(|chunk| drop(world.write(chunk, &pattern(1_000))));
+        assert_ne!(world.nodes[0].disk.find("journal-"), [before], "another journal took over");
+        world.nodes[0].disk.failing = None;
+        world.restart(0, true);
+        assert_eq!(world.state(0, 5), Some(state));
+    }
 }
 
 #[cfg(feature = "defects")]
