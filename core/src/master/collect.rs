@@ -162,7 +162,7 @@ impl Master {
     }
 
     /// Whether an order may be given, as things stand now.
-    fn may_drop(&self, drop: &ReplicaDrop) -> bool {
+    pub(super) fn may_drop(&self, drop: &ReplicaDrop) -> bool {
         let chunk = drop.chunk;
         match drop.reason {
             DropReason::Unknown => chunk >= self.catalog.next_chunk(),
@@ -174,17 +174,19 @@ impl Master {
             DropReason::Stale | DropReason::Excess => {
                 let expected = self.expected(chunk);
                 let Some((_, goal)) = expected else { return false };
-                let others: BTreeSet<ServerId> = self
-                    .locations
-                    .replicas(chunk, expected)
+                let replicas = self.locations.replicas(chunk, expected);
+                let good: Vec<_> = replicas.iter().filter(|(quality, _)| *quality == Quality::Good).collect();
+                let others: BTreeSet<ServerId> = good
                     .iter()
-                    .filter(|(quality, r)| *quality == Quality::Good && r.server != drop.server)
-                    .filter(|(_, r)| r.is_confirmed() && self.servers.vouches(r.server))
+                    .filter(|(_, r)| r.server != drop.server && r.is_confirmed())
+                    .filter(|(_, r)| self.servers.vouches(r.server))
                     .map(|(_, r)| r.server)
                     .collect();
                 let enough =
                     others.len() >= usize::from(goal) || self.defects.has(Defect::DropBeforeReplaced);
-                enough && (drop.reason == DropReason::Stale || !self.would_bare_a_rack(chunk, drop.server))
+                // What was stale may have become good since.
+                let is_good = good.iter().any(|(_, r)| r.server == drop.server);
+                enough && !(is_good && self.would_bare_a_rack(chunk, drop.server))
             }
         }
     }

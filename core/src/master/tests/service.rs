@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use super::rig::{CLIENT, Rig, conn, prefix, replica, volumes};
 use crate::error::MasterError;
 use crate::id::*;
+use crate::master::command::ReplicaDrop;
 use crate::message::*;
 
 /// A sealed file of one chunk on servers 1 to 3, of which each reported its replica.
@@ -185,6 +186,25 @@ fn an_excess_replica_that_came_to_be_alone_in_its_rack_stays() {
     assert_eq!(rig.master.good_replicas(sealed.chunk), 4);
     let bares = |n| rig.master.would_bare_a_rack(sealed.chunk, ServerId(n));
     assert_eq!([1, 2, 3, 4].map(bares), [false, false, true, true]);
+}
+
+#[test]
+fn a_stale_replica_that_became_good_is_not_dropped_if_it_is_alone_in_its_rack() {
+    let (mut rig, sealed) = file_on_three(4);
+    for (n, rack) in [(1, "a"), (2, "a"), (3, "b"), (4, "c")] {
+        rig.register_in(rack, n, n, n + 10, None);
+        rig.sealed_on(n, sealed);
+    }
+    let mut may_drop = |n: u64, state| {
+        let report = replica(n, sealed, state);
+        rig.message(conn(n), FromServer::ReplicaChanged(report));
+        let ReplicaReport { chunk, version, volume, .. } = report;
+        let reason = DropReason::Stale;
+        rig.master.may_drop(&ReplicaDrop { server: ServerId(n), chunk, version, volume, reason })
+    };
+    let good = [1, 2, 3, 4].map(|n| may_drop(n, ReplicaState::Sealed));
+    assert_eq!(good, [true, true, false, false]);
+    assert!(may_drop(3, ReplicaState::Damaged));
 }
 
 #[test]
