@@ -130,6 +130,16 @@ mod tests {
     }
 
     #[test]
+    fn the_largest_chunk_has_a_sidecar() {
+        let length = crate::config::MAX_CHUNK_BYTES;
+        let blocks = vec![0x0102_0304; (length / BLOCK_BYTES) as usize];
+        let crc = whole_crc(&blocks, length).unwrap();
+        let sealed = SealedChunk { length, crc, ..sample().sealed };
+        let sidecar = Sidecar { sealed, blocks, unsynced: Some(BootId(7)), ..sample() };
+        assert_eq!(Sidecar::decode(&sidecar.encode()), Ok(sidecar));
+    }
+
+    #[test]
     fn a_sidecar_is_the_documented_bytes() {
         let sealed = SealedChunk { chunk: ChunkId(0x0102), version: ChunkVersion(2), length: 0, crc: 0 };
         let sidecar = Sidecar { cluster: ClusterId(0x0a0b), sealed, blocks: Vec::new(), unsynced: None };

@@ -23,6 +23,8 @@ const NEW_IDENTITY: &str = "cairn-volume.new";
 #[derive(Default)]
 struct Server {
     promised: BTreeSet<ChunkId>,
+    /// Chunks that it dropped as it was told to: what records of long ago make of them after that nobody counts on.
+    dropped: BTreeSet<ChunkId>,
     /// Chunks of which the master wants a replica dropped or replaced here: how many of its orders are not carried out yet.
     ordered: BTreeMap<ChunkId, u64>,
     volumes: BTreeMap<u16, Journal>,
@@ -51,14 +53,18 @@ pub fn watch(cluster: &Cluster, violations: &Violations) {
             let server = of_node(&mut memory, node);
             server.carry_out(*chunk);
             server.promised.remove(chunk);
+            server.dropped.insert(*chunk);
         }
         message => {
             if let Some(chunk) = promise(message) {
                 let mut memory = lock(&promises);
                 let server = of_node(&mut memory, node);
-                server.promised.insert(chunk);
                 if matches!(message, Message::FromServer(FromServer::CopyDone { .. })) {
                     server.carry_out(chunk);
+                    server.dropped.remove(&chunk);
+                }
+                if !server.dropped.contains(&chunk) {
+                    server.promised.insert(chunk);
                 }
             }
         }

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use super::cluster::{CAPACITY, Cluster, Fate};
 use super::{body, bytes, is_data, nth};
 use crate::client::{ClientRequest, ClientResponse};
+use crate::config::ClientConfig;
 use crate::error::{ChunkError, ClientError, MasterError};
 use crate::id::{ChunkId, ServerId};
 use crate::message::{AppendMessage, MasterRequest, Message};
@@ -27,6 +28,18 @@ fn a_file_spans_chunks_and_is_read_back() {
     assert_eq!(cluster.get("/a").unwrap(), data);
     let opens = cluster.count(|m| matches!(body(m), Some(MasterRequest::OpenChunk { .. })));
     assert_eq!(opens as u64, 357_u64.div_ceil(CAPACITY));
+}
+
+#[test]
+fn a_client_asks_for_what_its_settings_say() {
+    let config = ClientConfig { replication: 5, quorum: 4, ..Cluster::config() };
+    let mut cluster = Cluster::new(config, |_, _| Fate::Fine);
+    closed_with(cluster.put("/a", b"bytes", 5), 5);
+    let asked = |m: &Message| match body(m) {
+        Some(MasterRequest::BeginUpload { options, .. }) => (options.replication, options.quorum) == (5, 4),
+        _ => false,
+    };
+    assert_eq!(cluster.count(asked), 1);
 }
 
 #[test]

@@ -356,6 +356,7 @@ fn defaults_fill_in_what_is_left_open() {
     };
     assert_eq!(resolve(0, 0, 0), (3, 2));
     assert_eq!(resolve(5, 0, 0), (5, 3));
+    assert_eq!([2, 4].map(|replication| resolve(replication, 0, 0)), [(2, 2), (4, 3)], "a majority");
     assert_eq!(resolve(1, 0, 2), (1, 1));
     assert_eq!(resolve(4, 0, 2), (4, 2));
     assert_eq!(resolve(0, 1, 2), (3, 1));

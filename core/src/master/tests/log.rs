@@ -11,8 +11,9 @@ use crate::config::MasterConfig;
 use crate::defect::Defects;
 use crate::disk::{DiskError, DiskRequest};
 use crate::error::MasterError;
-use crate::id::ChunkVersion;
-use crate::log::HEADER_BYTES;
+use crate::id::{ChunkVersion, ClusterId};
+use crate::log::{GroupWriter, HEADER_BYTES, Scan};
+use crate::master::identity;
 use crate::message::{FromServer, MasterReply, MasterRequest, ReplicaState, SealedChunk, ToServer};
 
 #[derive(Clone, Debug)]
@@ -219,14 +220,26 @@ fn missing_or_foreign_parts_are_refused() {
     let mut foreign = rig.disk.clone();
     foreign.first_segment()[8] = 9;
     refused(foreign);
+    let mut mixed = rig.disk.clone();
+    mixed.files.insert("cairn-master".into(), identity::encode(ClusterId(4_711)));
+    refused(mixed);
+    let index = rig.master.applied_index();
+    let last = &segments[segments.len() - 1];
+    let mut rotten = rig.disk.clone();
+    rotten.files.get_mut(last).unwrap()[3] ^= 1;
+    refused(rotten);
+    let mut newer = rig.disk.clone();
+    let log = newer.files.get_mut(last).unwrap();
+    let mut group = GroupWriter::new(log.len() as u64, log.len() as u64, index + 1);
+    group.push(250, b"of a later release");
+    log.extend_from_slice(&group.finish());
+    refused(newer);
     let mut volume = Disk::default();
     volume.files.insert("cairn-volume".into(), alloc::vec![]);
     refused(volume);
     let mut torn = rig.disk.clone();
-    let last = torn.files.keys().rfind(|n| n.ends_with(".log")).cloned().unwrap();
-    let index = rig.master.applied_index();
     torn.files.insert(alloc::format!("master-{:020}.log", index + 1), alloc::vec![b'C'; 5]);
-    assert!(torn.files[&last].len() as u64 > HEADER_BYTES);
+    assert!(torn.files[last].len() as u64 > HEADER_BYTES);
     let mut again = Rig::on(torn, config.clone());
     again.requests = 1_000;
     again.settle();
@@ -405,6 +418,12 @@ fn a_shutdown_completes_what_is_under_way() {
     rig.settle();
     assert_eq!(rig.answer(request), Some(Ok(MasterReply::Done)));
     assert_eq!(rig.halted.as_ref().map(|(_, failed)| *failed), Some(false));
+    let mut scan = Scan::new(1);
+    scan.feed(&rig.disk.first_segment()[HEADER_BYTES as usize..]);
+    assert!(
+        scan.finish().is_ok_and(|end| end.ends_with_mark),
+        "rot in its last group can be told from a tear"
+    );
     rig.restart();
     assert!(rig.exists("/a") && !rig.exists("/b"));
 }
