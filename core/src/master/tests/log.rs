@@ -304,7 +304,7 @@ fn a_full_disk_holds_up_no_copy_and_no_order_to_seal() {
     let fenced = SealedChunk { version: ChunkVersion(1), crc: 0, ..sealed };
     rig.message(conn(2), FromServer::ReplicaChanged(replica(2, fenced, ReplicaState::Fenced)));
     let seal = ToServer::Seal { base: fenced.version, sealed };
-    assert_eq!(rig.orders(2), [seal.clone()]);
+    assert_eq!(rig.orders(2), core::slice::from_ref(&seal));
     // Server 3 dies meanwhile.
     for _ in 0..18 {
         rig.pass(1_100, &[1, 2, 4]);
