@@ -147,7 +147,10 @@ pub fn watch(cluster: &Cluster, violations: &Violations) {
                 if !member.vote.is_some_and(weightier) {
                     member.vote = Some(Promise { version, incarnation, durability, length });
                 }
-                if length < ready && !memory.lost_journal(&cluster, from) {
+                if length < ready && memory.lost_journal(&cluster, from) {
+                    // What nobody can notice took the rest for good: from now on the vote counts.
+                    memory.members.entry((*chunk, from.to_owned())).or_default().ready = length;
+                } else if length < ready {
                     violations.add(
                         NAME,
                         format!(
