@@ -36,6 +36,8 @@ pub fn watch(cluster: &Cluster, violations: &Violations) {
     world.observe_chunkserver(move |_, node, machine: &Chunkserver| {
         if is_new(machine) {
             lock(&read).retain(|(of, _)| of != node);
+            // What its predecessor had begun to read may be gone.
+            lock(&noticed).remove(node);
         }
         if !machine.has_recovered() {
             let start = starts.entry(node.to_owned()).or_default();
