@@ -47,7 +47,6 @@ pub const MARKS: &[&str] = &[
     "complete.absent_member",
     "complete.other_bytes",
     "copy.here_already",
-    "copy.loser_first",
     "copy.other_bytes",
     "copy.read_back_differs",
     "copy.replaces_replica",
@@ -111,7 +110,6 @@ pub const MARKS: &[&str] = &[
     "recovery.sealed_before_forgotten",
     "recovery.sealed_damaged",
     "recovery.sealed_since",
-    "recovery.server_unknown",
     "recovery.short_replica",
     "recovery.sidecar_damaged",
     "recovery.sidecar_unreadable",
@@ -169,15 +167,13 @@ pub const MARKS: &[&str] = &[
 ];
 
 /// Marks that no sweep can reach, because what leads there breaks a promise that storms keep (a peer that lies, a damaged
-/// log, a master that lost what it had logged, a copied data directory), a protocol that writers do not speak yet, or
-/// two rare things at once. Each is reached by a directed story.
+/// log, a master that lost what it had logged, a copied data directory) or a protocol that writers do not speak yet. Each is reached by a directed story.
 pub const DIRECTED: &[&str] = &[
     "append.gap",
     "catalog.retry_applied",
     "catalog.sealed_before",
     "collect.unknown_chunk",
     "complete.other_bytes",
-    "copy.loser_first",
     "drop.kept_for_good",
     "fence.other_volume",
     "fence.superseded",
@@ -187,7 +183,6 @@ pub const DIRECTED: &[&str] = &[
     "recovery.foreign_volume",
     "recovery.identity_damaged",
     "recovery.identity_missing",
-    "recovery.server_unknown",
     "seal.conflict",
     "seal.file_cut_short",
     "seal.other_bytes",

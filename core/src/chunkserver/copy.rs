@@ -37,7 +37,6 @@ impl Chunkserver {
         }
         if self.is_losing(sealed.chunk) {
             // It may be where the copy is to go, and must not be moved away with it.
-            reached!("copy.loser_first");
             self.copy_done(&sealed, Some("another replica that was here is still being put aside".into()));
             return None;
         }

@@ -104,7 +104,7 @@ pub(super) struct Journal {
     /// The group under way found no space.
     blocked: bool,
     /// The file's last group says that everything before it is durable.
-    marked: bool,
+    pub(super) marked: bool,
     /// A new file is being written: groups wait.
     pub(super) rewriting: bool,
     /// A group has landed, and not everyone who waited for it has been told: what is in memory says less than it.

@@ -84,10 +84,10 @@ pub(super) struct Recovery {
     pub(super) stale_journals: Vec<u64>,
     pub(super) scan: Option<Scan>,
     pub(super) journal_at: u64,
-    /// Number, end and next index of the journal that was read, if it is sound.
-    pub(super) sound: Option<(u64, u64, u64)>,
-    /// End and next index of the journal that is to go on.
-    pub(super) journal_end: Option<(u64, u64)>,
+    /// Number, end and next index of the journal that was read, if it is sound, and whether it ends with a mark.
+    pub(super) sound: Option<(u64, u64, u64, bool)>,
+    /// End and next index of the journal that is to go on, and whether it ends with a mark.
+    pub(super) journal_end: Option<(u64, u64, bool)>,
     pub(super) replay: Replay,
     /// Chunks whose sealed replicas were moved to the quarantine not long ago.
     pub(super) dropped: BTreeSet<ChunkId>,
@@ -305,7 +305,6 @@ impl Chunkserver {
                 )
             });
             if let Some(text) = unreadable {
-                reached!("recovery.server_unknown");
                 return self.out.halt(text, true);
             }
             self.server = ServerId(self.rng.u64() | 1);
@@ -490,10 +489,11 @@ impl Chunkserver {
     }
 
     fn finish_recovery(&mut self, index: u16, mut r: Recovery) {
-        let (end, next) = r.journal_end.unwrap_or((HEADER_BYTES, 1));
+        let (end, next, marked) = r.journal_end.unwrap_or((HEADER_BYTES, 1, true));
         let journal_bytes = self.setup.config.journal_bytes;
         let volume = self.volume_mut(index);
         volume.journal = journal::Journal::new(r.journal.unwrap_or(1), end, next, journal_bytes);
+        volume.journal.marked = marked;
         volume.dirs = core::mem::take(&mut r.dirs);
         volume.state = VolumeState::Ready;
         let forgotten = core::mem::take(&mut r.forgotten);

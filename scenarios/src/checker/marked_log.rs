@@ -60,8 +60,13 @@ fn unmarked(cluster: &Cluster) -> Vec<Log> {
     let is_durable = |(node, volume, path, bytes): &Log| {
         cluster.world.durable_read(node, *volume, path, 0, bytes.len()).as_ref() == Some(bytes)
     };
+    let harm = cluster.world.damage_injected();
+    // The mark may have rotted itself.
+    let is_sound = |(node, volume, path, _): &Log| {
+        !harm.iter().any(|d| d.node == *node && d.volume == *volume && d.path == *path)
+    };
     let mut logs = all(cluster);
-    logs.retain(|log| !is_marked(&log.3) && is_durable(log));
+    logs.retain(|log| !is_marked(&log.3) && is_durable(log) && is_sound(log));
     logs
 }
 

@@ -7,6 +7,7 @@ use crate::config::ChunkserverConfig;
 use crate::defect::Defects;
 use crate::disk::{DiskError, DiskRequest};
 use crate::id::*;
+use crate::log::{FileHeader, HEADER_BYTES, Scan};
 use crate::message::*;
 
 #[test]
@@ -228,4 +229,19 @@ fn what_a_failed_sync_of_the_journal_left_in_the_page_cache_is_made_durable_by_a
     assert_eq!(vote, Vote::Prefix { length: 13, crc: crc32fast::hash(b"first, second") });
     world.restart(0, true);
     assert_eq!(world.fence(0, &grant), vote);
+}
+
+#[test]
+fn a_journal_that_a_full_disk_kept_is_marked_when_there_is_room() {
+    let mut world = World::new();
+    world.write(5, b"promised");
+    world.nodes[0].disk.full = true;
+    world.restart(0, false);
+    world.nodes[0].disk.full = false;
+    world.pass(5_000);
+    let path = world.nodes[0].disk.find("journal-")[0].clone();
+    let journal = world.nodes[0].disk.contents(&path);
+    let mut scan = Scan::new(FileHeader::decode(&journal).unwrap().first_index);
+    scan.feed(&journal[HEADER_BYTES as usize..]);
+    assert!(scan.finish().unwrap().ends_with_mark, "rot in its last group must not pass for a torn write");
 }
