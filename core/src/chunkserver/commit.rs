@@ -152,10 +152,10 @@ impl Chunkserver {
         let records = self.journal_snapshot(index);
         let volume = self.volume_mut(index);
         let number = volume.journal.number + 1;
-        let (pieces, end, next) =
+        let (pieces, end) =
             journal::whole_file(volume.identity.volume.0, volume.journal.next_index(), &records);
         volume.journal.rewriting = true;
-        volume.switch = Some((journal::install(index, number, pieces), Some((number, end, next))));
+        volume.switch = Some((journal::install(index, number, pieces), Some((number, end))));
         self.step_rewrite(index);
     }
 
@@ -167,12 +167,12 @@ impl Chunkserver {
         let journal_bytes = self.setup.config.journal_bytes;
         let volume = self.volume_mut(index);
         let Some((_, switched)) = volume.switch.take() else { return };
-        let Some((number, end, next)) = switched else {
+        let Some((number, end)) = switched else {
             volume.journal.keep(journal_bytes);
             return self.pump_journal(index);
         };
         let old = names::journal(index, volume.journal.number);
-        volume.journal.switch(number, end, next, journal_bytes);
+        volume.journal.switch(number, end, journal_bytes);
         self.out.disk(DiskRequest::Remove(old), Then::Nothing);
         self.pump_journal(index);
     }

@@ -91,6 +91,15 @@ struct Flying {
     sync: bool,
 }
 
+/// Where a journal file goes on, everything below being durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct End {
+    pub(super) offset: u64,
+    pub(super) next_index: u64,
+    /// The file's last group says that everything before it is durable.
+    pub(super) marked: bool,
+}
+
 /// The end of the journal file and what is on its way there. At most one group is under way; the next one collects.
 #[derive(Clone, Debug, Hash)]
 pub(super) struct Journal {
@@ -104,7 +113,7 @@ pub(super) struct Journal {
     /// The group under way found no space.
     blocked: bool,
     /// The file's last group says that everything before it is durable.
-    pub(super) marked: bool,
+    marked: bool,
     /// A new file is being written: groups wait.
     pub(super) rewriting: bool,
     /// A group has landed, and not everyone who waited for it has been told: what is in memory says less than it.
@@ -115,17 +124,16 @@ pub(super) struct Journal {
 }
 
 impl Journal {
-    /// A journal that goes on at `end`, everything below being durable.
-    pub(super) fn new(number: u64, end: u64, next_index: u64, rewrite_at: u64) -> Journal {
+    pub(super) fn new(number: u64, end: End, rewrite_at: u64) -> Journal {
         Journal {
             number,
-            end,
-            durable_end: end,
-            next_index,
+            end: end.offset,
+            durable_end: end.offset,
+            next_index: end.next_index,
             pending: VecDeque::new(),
             flying: None,
             blocked: false,
-            marked: true,
+            marked: end.marked,
             rewriting: false,
             waking: false,
             rewrite_at,
@@ -246,14 +254,14 @@ impl Journal {
     }
 
     /// The rewritten file took over.
-    pub(super) fn switch(&mut self, number: u64, end: u64, next_index: u64, journal_bytes: u64) {
+    pub(super) fn switch(&mut self, number: u64, end: End, journal_bytes: u64) {
         self.number = number;
-        self.end = end;
-        self.durable_end = end;
-        self.next_index = next_index;
+        self.end = end.offset;
+        self.durable_end = end.offset;
+        self.next_index = end.next_index;
         self.rewriting = false;
-        self.marked = true;
-        self.rewrite_at = journal_bytes.max(end * 2);
+        self.marked = end.marked;
+        self.rewrite_at = journal_bytes.max(end.offset * 2);
     }
 
     /// The rewrite failed before the new file took over: this one goes on, and is rewritten when it has grown further.
@@ -267,9 +275,8 @@ impl Journal {
     }
 }
 
-/// A whole journal file that holds `records`, in pieces that one disk write each can take. Returns them with the file's
-/// length and next index.
-pub(super) fn whole_file(owner: u64, first_index: u64, records: &[Record]) -> (Vec<Bytes>, u64, u64) {
+/// A whole journal file that holds `records`, in pieces that one disk write each can take.
+pub(super) fn whole_file(owner: u64, first_index: u64, records: &[Record]) -> (Vec<Bytes>, End) {
     let header = FileHeader { kind: LogKind::Journal, owner, first_index };
     let mut pieces = alloc::vec![Bytes::copy_from_slice(&header.encode())];
     let (mut end, mut index) = (HEADER_BYTES, first_index);
@@ -289,7 +296,7 @@ pub(super) fn whole_file(owner: u64, first_index: u64, records: &[Record]) -> (V
     let mark = GroupWriter::new(end, end, index).finish();
     end += mark.len() as u64;
     pieces.push(Bytes::from(mark));
-    (pieces, end, index)
+    (pieces, End { offset: end, next_index: index, marked: true })
 }
 
 /// The steps that write a whole file under its temporary name and make it the volume's journal `number`.

@@ -24,10 +24,10 @@ impl Recovery {
     /// Has a journal of `records` take over from the one that was read.
     fn new_journal(&mut self, index: u16, owner: VolumeId, first_index: u64, records: &[Record]) {
         let number = self.journal.unwrap_or(0) + 1;
-        let (pieces, end, next) = journal::whole_file(owner.0, first_index, records);
+        let (pieces, end) = journal::whole_file(owner.0, first_index, records);
         self.script.append(journal::install(index, number, pieces));
         self.stale_journals.extend(self.journal.replace(number));
-        self.journal_end = Some((end, next, true));
+        self.journal_end = Some(end);
     }
 
     /// A sealed replica's drop does not wait for the journal, which may be without space: a promise from before the seal is
@@ -138,7 +138,8 @@ impl Chunkserver {
                 }
                 // What was read may be in the page cache only, marked as clean by a sync that failed: another sync of
                 // the same file would promise nothing. A new file is written for good.
-                r.sound = r.journal.map(|number| (number, end.valid_end, end.next_index, end.ends_with_mark));
+                let (offset, next_index, marked) = (end.valid_end, end.next_index, end.ends_with_mark);
+                r.sound = r.journal.map(|number| (number, journal::End { offset, next_index, marked }));
                 r.forget_dropped(self.setup.defects);
                 r.forget_notes_of_nothing();
                 if self.setup.defects.has(Defect::ReplayForgetsDamage) {
@@ -199,7 +200,7 @@ impl Chunkserver {
     /// A full disk must not take away what is on it. Overwriting needs no room, and makes what may be in the page cache
     /// only as durable as a new file would be.
     pub(super) fn keep_journal(&mut self, index: u16, r: &mut Recovery) {
-        let Some((number, end, next, marked)) = r.sound.take() else { return };
+        let Some((number, end)) = r.sound.take() else { return };
         reached!("recovery.journal_kept");
         let text = format!(
             "volume {index} is full: there is no room for a new journal, so the old one goes on; what is here can be read, \
@@ -207,9 +208,9 @@ impl Chunkserver {
         );
         self.out.note(Level::Warn, text);
         r.stale_journals.retain(|stale| *stale != number);
-        (r.journal, r.journal_end, r.journal_at) = (Some(number), Some((end, next, marked)), 0);
+        (r.journal, r.journal_end, r.journal_at) = (Some(number), Some(end), 0);
         if self.setup.defects.has(Defect::KeptJournalOverwritten) {
-            r.journal_end = Some((HEADER_BYTES, next, marked));
+            r.journal_end = Some(journal::End { offset: HEADER_BYTES, ..end });
         }
         r.phase = Phase::Rewriting;
         self.recovery_disk(index, 0, DiskRequest::Remove(names::journal_new(index)));
@@ -223,7 +224,7 @@ impl Chunkserver {
         result: DiskResult,
     ) -> Result<(), DiskError> {
         let path = names::journal(index, r.journal.unwrap_or(0));
-        let end = r.journal_end.map_or(0, |(end, ..)| end);
+        let end = r.journal_end.map_or(0, |end| end.offset);
         match result {
             Ok(DiskOk::Data(piece)) => {
                 let whole = (end - r.journal_at).min(u64::from(LOG_PIECE));

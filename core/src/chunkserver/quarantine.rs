@@ -172,8 +172,9 @@ impl Chunkserver {
             // Until the journal has durably forgotten the chunk, its sidecar shows that there is nothing to forget. A replica
             // that came since has a sidecar of its own, and may have a note of damage that must stay; one that is still being
             // moved has not.
-            let ignored = self.setup.defects.has(Defect::PurgedWhileMoved);
-            let is_moving = |chunk: ChunkId| self.jobs.is_running(chunk) && !ignored;
+            let is_moving = |chunk: ChunkId| {
+                self.jobs.is_running(chunk) && !self.setup.defects.has(Defect::PurgedWhileMoved)
+            };
             let needed = |chunk: ChunkId| {
                 !volume.journal.is_durable() && (is_moving(chunk) || !self.replicas.contains_key(&chunk))
             };

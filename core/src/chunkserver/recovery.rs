@@ -84,10 +84,10 @@ pub(super) struct Recovery {
     pub(super) stale_journals: Vec<u64>,
     pub(super) scan: Option<Scan>,
     pub(super) journal_at: u64,
-    /// Number, end and next index of the journal that was read, if it is sound, and whether it ends with a mark.
-    pub(super) sound: Option<(u64, u64, u64, bool)>,
-    /// End and next index of the journal that is to go on, and whether it ends with a mark.
-    pub(super) journal_end: Option<(u64, u64, bool)>,
+    /// Number of the journal that was read, if it is sound, and where it ends.
+    pub(super) sound: Option<(u64, journal::End)>,
+    /// Where the journal is to go on.
+    pub(super) journal_end: Option<journal::End>,
     pub(super) replay: Replay,
     /// Chunks whose sealed replicas were moved to the quarantine not long ago.
     pub(super) dropped: BTreeSet<ChunkId>,
@@ -334,7 +334,7 @@ impl Chunkserver {
         for dir in ["chunks", "staging", "quarantine"] {
             r.script.step(DiskRequest::MakeDir(DiskPath::new(index, dir)));
         }
-        let (pieces, _, _) = journal::whole_file(identity.volume.0, 1, &[]);
+        let (pieces, _) = journal::whole_file(identity.volume.0, 1, &[]);
         r.script.append(journal::install(index, 1, pieces));
         r.script.append(identity.write(index));
         r.identity = Some(identity);
@@ -489,11 +489,11 @@ impl Chunkserver {
     }
 
     fn finish_recovery(&mut self, index: u16, mut r: Recovery) {
-        let (end, next, marked) = r.journal_end.unwrap_or((HEADER_BYTES, 1, true));
+        let blank = journal::End { offset: HEADER_BYTES, next_index: 1, marked: true };
+        let end = r.journal_end.unwrap_or(blank);
         let journal_bytes = self.setup.config.journal_bytes;
         let volume = self.volume_mut(index);
-        volume.journal = journal::Journal::new(r.journal.unwrap_or(1), end, next, journal_bytes);
-        volume.journal.marked = marked;
+        volume.journal = journal::Journal::new(r.journal.unwrap_or(1), end, journal_bytes);
         volume.dirs = core::mem::take(&mut r.dirs);
         volume.state = VolumeState::Ready;
         let forgotten = core::mem::take(&mut r.forgotten);

@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 
 use super::flush::Flusher;
 use super::identity::Identity;
-use super::journal::Journal;
+use super::journal::{End, Journal};
 use super::out::Then;
 use super::script::Script;
 use super::{Chunkserver, replica};
@@ -28,8 +28,8 @@ pub(super) enum VolumeState {
     Failed(String),
 }
 
-/// A rewritten journal's number, end and next index.
-pub(super) type Successor = (u64, u64, u64);
+/// A rewritten journal's number, and where it goes on.
+pub(super) type Successor = (u64, End);
 
 /// One data directory.
 #[derive(Clone, Debug, Hash)]
@@ -58,7 +58,7 @@ impl Volume {
         Volume {
             identity: Identity::default(),
             state: VolumeState::Starting,
-            journal: Journal::new(0, 0, 0, 0),
+            journal: Journal::new(0, End { offset: 0, next_index: 0, marked: true }, 0),
             switch: None,
             adopting: None,
             space: None,

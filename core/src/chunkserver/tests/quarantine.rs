@@ -13,7 +13,12 @@ use crate::message::{DropReason, ToServer};
 /// A chunk that server 0 was told to drop, and whose files it is to purge a second later; disk operations that contain one of `late`
 /// are answered late meanwhile.
 fn dropped(late: &'static [&'static str]) -> World {
+    dropped_with(late, Defects::none())
+}
+
+fn dropped_with(late: &'static [&'static str], defects: Defects) -> World {
     let mut world = World::with(ChunkserverConfig { quarantine_ms: 1_000, ..ChunkserverConfig::default() });
+    world.plant(defects);
     let volume = world.nodes[0].volumes[0];
     world.write(5, b"bytes");
     world.seal(&[0], 5, b"bytes");
@@ -40,14 +45,7 @@ fn what_is_due_while_a_volume_starts_is_purged_when_it_is_in_use() {
 
 /// What server 0, whose sidecars can't be moved away durably for a while, tells of after a power cut in the middle of a drop.
 fn alarms_of_a_drop_that_hangs(defects: Defects) -> Vec<String> {
-    let mut world = World::with(ChunkserverConfig { quarantine_ms: 1_000, ..ChunkserverConfig::default() });
-    world.plant(defects);
-    let volume = world.nodes[0].volumes[0];
-    world.write(5, b"bytes");
-    world.seal(&[0], 5, b"bytes");
-    world.nodes[0].late = &["SyncDir(DiskPath { volume: 0, name: \"chunks/05\""];
-    let chunk = ChunkId(5);
-    world.order(0, ToServer::Drop { chunk, version: V2, volume, reason: DropReason::Reclaimed });
+    let mut world = dropped_with(&["SyncDir(DiskPath { volume: 0, name: \"chunks/05\""], defects);
     world.pass(5_000);
     assert!(world.has_late_answers(0));
     world.nodes[0].late = &["SyncDir(DiskPath { volume: 0, name: \"quarantine"];

@@ -176,13 +176,19 @@ fn a_dead_servers_chunks_are_copied_and_its_return_makes_an_excess() {
     assert_eq!(rig.master.good_replicas(sealed.chunk), 3);
 }
 
-#[test]
-fn an_excess_replica_that_came_to_be_alone_in_its_rack_stays() {
+/// A sealed file of one chunk on four servers, of which the first two share a rack.
+fn file_in_three_racks() -> (Rig, SealedChunk) {
     let (mut rig, sealed) = file_on_three(4);
     for (n, rack) in [(1, "a"), (2, "a"), (3, "b"), (4, "c")] {
         rig.register_in(rack, n, n, n + 10, None);
         rig.sealed_on(n, sealed);
     }
+    (rig, sealed)
+}
+
+#[test]
+fn an_excess_replica_that_came_to_be_alone_in_its_rack_stays() {
+    let (rig, sealed) = file_in_three_racks();
     assert_eq!(rig.master.good_replicas(sealed.chunk), 4);
     let bares = |n| rig.master.would_bare_a_rack(sealed.chunk, ServerId(n));
     assert_eq!([1, 2, 3, 4].map(bares), [false, false, true, true]);
@@ -190,11 +196,7 @@ fn an_excess_replica_that_came_to_be_alone_in_its_rack_stays() {
 
 #[test]
 fn a_stale_replica_that_became_good_is_not_dropped_if_it_is_alone_in_its_rack() {
-    let (mut rig, sealed) = file_on_three(4);
-    for (n, rack) in [(1, "a"), (2, "a"), (3, "b"), (4, "c")] {
-        rig.register_in(rack, n, n, n + 10, None);
-        rig.sealed_on(n, sealed);
-    }
+    let (mut rig, sealed) = file_in_three_racks();
     let mut may_drop = |n: u64, state| {
         let report = replica(n, sealed, state);
         rig.message(conn(n), FromServer::ReplicaChanged(report));
