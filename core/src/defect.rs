@@ -252,6 +252,8 @@ defects! {
     CutBeforeNamed = "cut-before-named",
     /// Of two replicas that a start finds, one whose sidecar the disk would not read loses to any other.
     UnknownLoses = "unknown-loses",
+    /// Of two replicas that a start finds, one whose sidecar is broken counts as one whose sidecar the disk would not read.
+    BrokenIsUnread = "broken-is-unread",
     /// What is due in the quarantine while its volume is being recovered stays there.
     PurgeWhileStarting = "purge-while-starting",
     /// What a start finds in the quarantine stays there.
@@ -274,8 +276,8 @@ defects! {
     VoteOutlivesIncarnation = "vote-outlives-incarnation",
     /// What an earlier process left in the page cache is made durable by a sync alone.
     InheritedTrusted = "inherited-trusted",
-    /// Of two equal replicas the one that a power cut may take can stay.
-    DurableLoses = "durable-loses",
+    /// Of two replicas the lesser one goes although a power cut may take the other.
+    LoserGoesEarly = "loser-goes-early",
     /// A group of the log says that no more was durable before it than before the first group after a start.
     LogEndStale = "log-end-stale",
     /// What a replica promised before its seal is over only when its bytes are moved away too.

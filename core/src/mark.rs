@@ -77,6 +77,7 @@ pub const MARKS: &[&str] = &[
     "locations.leaving",
     "locations.unreported",
     "losers.forgotten_first",
+    "losers.needed",
     "oplog.damage",
     "oplog.disk_error",
     "oplog.full",

@@ -431,6 +431,12 @@ pub(crate) fn is_purged(path: &str) -> bool {
     path.starts_with("quarantine/") && !path.ends_with(".keep")
 }
 
+/// The chunk whose sidecar is at `path` on a volume, to be purged.
+pub(crate) fn purged_sidecar(path: &str) -> Option<ChunkId> {
+    let is_sidecar = is_purged(path) && path.contains(".meta.");
+    if is_sidecar { chunk_of_any(path) } else { None }
+}
+
 /// The chunk whose bytes are at `path` on a volume.
 pub fn chunk_of(path: &str) -> Option<ChunkId> {
     let (_, name) = path.strip_prefix("chunks/")?.rsplit_once('/')?;

@@ -57,6 +57,7 @@ pub fn profile(defect: Defect) -> Profile {
         | Defect::SidecarNameNotSynced
         | Defect::SkipDirSync
         | Defect::SealTruncatesFirst
+        | Defect::CutBeforeNamed
         | Defect::OrphanMovedFirst => Profile::Power,
         Defect::NoTombstone
         | Defect::AckDuplicateEarly
@@ -73,14 +74,23 @@ pub fn profile(defect: Defect) -> Profile {
         | Defect::DamagedVotes
         | Defect::ReplayForgetsDamage
         | Defect::JournalRotTrusted => Profile::Flips,
-        Defect::ReportBlind | Defect::DropUnchecked | Defect::OrderedDropCounts | Defect::ReplacedVouches => {
-            Profile::Operators
-        }
+        Defect::ReportBlind
+        | Defect::DropUnchecked
+        | Defect::OrderedDropCounts
+        | Defect::ReplacedVouches
+        | Defect::BusyIsFailure => Profile::Operators,
         Defect::ChangeUnnoticed => Profile::Crashes,
         Defect::FullIdentityFails
         | Defect::FailedVolumeCounts
         | Defect::ListErrorIsAbsence
-        | Defect::FlushRetried => Profile::Disk,
+        | Defect::FlushRetried
+        | Defect::UnknownLoses
+        | Defect::LoserForgottenLate
+        | Defect::LoserGoesEarly
+        | Defect::BrokenIsUnread
+        | Defect::HalfDropPromises
+        | Defect::InheritedTrusted
+        | Defect::PurgedWhileMoved => Profile::Disk,
         Defect::RenameKeepsSource
         | Defect::ReadOffByOne
         | Defect::EarlyVisible

@@ -58,6 +58,8 @@ impl Shape {
         let client = client(rng, frame_bytes);
         // The least that a writer with a full window needs: a member that lags behind the others has no room to spare.
         let least_window = client.write_window_bytes + u64::from(client.frame_bytes);
+        // Answers may come much sooner than disks do anything.
+        let is_near = rng.chance(1, 4);
         let mut shape = Shape {
             servers: (0..servers)
                 .map(|i| ServerShape {
@@ -71,8 +73,8 @@ impl Shape {
             chunkserver: chunkserver(rng, least_window),
             client,
             storages,
-            latency_us: 50 + rng.below(1_000),
-            jitter_us: rng.below(2_000),
+            latency_us: if is_near { 20 + rng.below(80) } else { 50 + rng.below(1_000) },
+            jitter_us: rng.below(if is_near { 100 } else { 2_000 }),
             drift_ppm: rng.below(500) as u32,
             disk_slow_factor: [1, 1, 8, 40][rng.below(4) as usize],
         };
@@ -150,7 +152,7 @@ fn chunkserver(rng: &mut Rng, least_window: u64) -> ChunkserverConfig {
         reads_per_connection: if rng.chance(1, 2) { 1 << rng.below(3) } else { 4 + rng.below(60) as u32 },
         append_window_bytes: least_window * if rng.chance(1, 2) { 1 } else { 2 + rng.below(6) },
         reconnect_ms: 50 + rng.below(200),
-        copy_read_bytes: 262_144 >> rng.below(3),
+        copy_read_bytes: 262_144 >> rng.below(4).min(2),
         copy_reads: 1 + rng.below(4) as u32,
         copy_timeout_ms: 400 + rng.below(800),
         ..ChunkserverConfig::default()

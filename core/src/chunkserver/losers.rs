@@ -1,5 +1,6 @@
 //! Of two replicas that a start found on two volumes one stays; the files of the other go into the quarantine, one chunk after
 //! the other and in the order that survives a crash: as with a drop, what the journal promises is forgotten before its file goes.
+//! None goes as long as a power cut may take the one that stays.
 
 use super::Chunkserver;
 use super::journal::{Record, Waiter};
@@ -8,6 +9,7 @@ use super::script::Script;
 use crate::defect::Defect;
 use crate::disk::{DiskRequest, DiskResult};
 use crate::id::ChunkId;
+use crate::message::ReplicaState;
 use crate::reached;
 
 /// A replica that lost.
@@ -17,6 +19,8 @@ pub(super) struct Loser {
     volume: u16,
     /// Its journal is to forget what it promises before its files go; else it does so when they are gone.
     forgets_first: bool,
+    /// A power cut may still take the one that stays.
+    is_needed: bool,
     phase: Phase,
     script: Script,
 }
@@ -38,7 +42,8 @@ impl Chunkserver {
         self.second_replicas += 1;
         let forgets_first = is_unsealed && !self.setup.defects.has(Defect::LoserForgottenLate);
         let script = self.quarantine_steps(chunk, volume, keep);
-        self.losers.push_back(Loser { chunk, volume, forgets_first, phase: Phase::Waiting, script });
+        let (is_needed, phase) = (false, Phase::Waiting);
+        self.losers.push_back(Loser { chunk, volume, forgets_first, is_needed, phase, script });
     }
 
     /// Whether a chunk's names on some volume are still those of a replica that lost.
@@ -46,10 +51,15 @@ impl Chunkserver {
         self.losers.iter().any(|loser| loser.chunk == chunk)
     }
 
+    /// The first of them goes, unless one is under way.
     pub(super) fn start_losers(&mut self) {
-        if self.losers.front().is_some_and(|loser| loser.phase == Phase::Waiting) {
+        if self.is_loser_waiting() {
             self.step_losers();
         }
+    }
+
+    fn is_loser_waiting(&self) -> bool {
+        self.losers.front().is_some_and(|loser| loser.phase == Phase::Waiting)
     }
 
     pub(super) fn on_loser_moved(&mut self, result: &DiskResult) {
@@ -75,8 +85,28 @@ impl Chunkserver {
         self.start_losers();
     }
 
+    /// The next one to go comes to the front; false if all that are left are needed. If the one that stayed turned out to be
+    /// damaged before it was durable, this one is left where it is: the next start takes it.
+    fn choose_loser(&mut self) -> bool {
+        let goes_early = self.setup.defects.has(Defect::LoserGoesEarly);
+        let replicas = &self.replicas;
+        let stays = |loser: &Loser| replicas.get(&loser.chunk).map(|r| (r.state, r.kept.is_at_risk()));
+        self.losers
+            .retain(|loser| !loser.is_needed || !matches!(stays(loser), Some((ReplicaState::Damaged, _))));
+        for loser in &mut self.losers {
+            loser.is_needed = stays(loser) == Some((ReplicaState::Sealed, true)) && !goes_early;
+            if loser.is_needed {
+                reached!("losers.needed");
+            }
+        }
+        let next = self.losers.iter().position(|loser| !loser.is_needed);
+        next.inspect(|next| self.losers.swap(0, *next)).is_some()
+    }
+
     fn step_losers(&mut self) {
-        while let Some(&Loser { chunk, volume, forgets_first, phase, .. }) = self.losers.front() {
+        while (!self.is_loser_waiting() || self.choose_loser())
+            && let Some(&Loser { chunk, volume, forgets_first, phase, .. }) = self.losers.front()
+        {
             let is_in_use = self.volume(volume).is_ready();
             let Some(loser) = self.losers.front_mut().filter(|_| is_in_use) else {
                 self.losers.pop_front();

@@ -66,6 +66,7 @@ impl Chunkserver {
             self.next_housekeeping = self.now + HOUSEKEEPING;
             self.expire_pulls();
             self.purge();
+            self.start_losers();
             self.mark_journals();
         }
     }

@@ -175,7 +175,7 @@ impl Chunkserver {
             reached!("scrub.sidecar_readable_again");
             let sealed = sidecar.sealed;
             (replica.version, replica.length, replica.crc) = (sealed.version, sealed.length, sealed.crc);
-            replica.kept = kept;
+            (replica.kept, replica.unread) = (kept, false);
             self.touch(chunk);
         }
     }

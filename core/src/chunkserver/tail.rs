@@ -282,7 +282,8 @@ impl Chunkserver {
         let generation = self.next_generation();
         let unsynced = found.sidecar.as_ref().and_then(|s| s.unsynced);
         let kept = self.kept(unsynced);
-        let mut replica = Replica::sealed(index, generation, &sealed, kept);
+        let mut replica =
+            Replica { unread: found.unreadable, ..Replica::sealed(index, generation, &sealed, kept) };
         // The cut of what lies beyond may have been lost.
         let fits = found.data.is_some_and(|data| data >= sealed.length);
         if kept == Kept::Recovered && (broken.is_some() || !fits) {
@@ -304,13 +305,13 @@ impl Chunkserver {
 
     /// One replica of a chunk on each server: of two, after a copy that a crash interrupted, the better one stays. Of equals it is
     /// the one that a power cut can't take: the other may be of a volume that was out of use while the chunk was copied. One whose
-    /// sidecar can't be read may be as good as any: only one that is known to be sound goes before it.
+    /// sidecar the disk would not read may be as good as any: only one that is known to be sound goes before it.
     fn install(&mut self, chunk: ChunkId, replica: Replica) {
-        let risked = self.setup.defects.has(Defect::DurableLoses);
         let unknown_loses = self.setup.defects.has(Defect::UnknownLoses);
+        let broken_counts = self.setup.defects.has(Defect::BrokenIsUnread);
         let rank = |r: &Replica| {
-            let is_safe = !risked && !r.kept.is_at_risk();
-            let may_be_sound = r.is_unknown() && !unknown_loses;
+            let is_safe = !r.kept.is_at_risk();
+            let may_be_sound = r.is_unknown() && (r.unread || broken_counts) && !unknown_loses;
             (r.state == ReplicaState::Sealed, may_be_sound, r.version, r.length, is_safe)
         };
         let Some(other) = self.replicas.get(&chunk) else {

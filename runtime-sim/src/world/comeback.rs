@@ -26,8 +26,10 @@ pub struct Crash {
 /// How the new process goes down.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Again {
-    /// After so many of its disk operations.
+    /// After so many of its disk operations,
     pub after: u64,
+    /// counted from its start, or when one of them has changed a name or cut a file.
+    pub changing: bool,
     /// The power fails.
     pub power: bool,
     /// A file that it can't read: a passing error.
@@ -81,14 +83,14 @@ impl World {
         let mut last = next(crash.power, rng);
         if let Some(again) = crash.again {
             after.unreadable = again.unreadable;
-            after.recover(&mut make(&last), now, rng, again.after);
+            after.recover(&mut make(&last), now, rng, (again.after, again.changing));
             after.unreadable = None;
             after.go_down(again.power, rng);
             last = next(again.power, rng);
         }
         let mut machine = make(&last);
         after.alarms.clear();
-        let halted = after.recover(&mut machine, now, rng, u64::MAX);
+        let halted = after.recover(&mut machine, now, rng, (u64::MAX, false));
         Comeback { machine, halted, alarms: after.alarms, volumes: after.volumes, at_risk }
     }
 
@@ -130,13 +132,14 @@ impl Aftermath {
         }
     }
 
-    /// Runs a new process until its disks are idle, or have carried out so many operations. Why it ended, if it did.
+    /// Runs a new process until its disks are idle, or have carried out so many operations, perhaps from the first that changes
+    /// something. Why it ended, if it did.
     fn recover<M: Machine>(
         &mut self,
         machine: &mut M,
         now: Time,
         rng: &mut Rng,
-        mut operations: u64,
+        (mut operations, mut from_change): (u64, bool),
     ) -> Option<String> {
         let mut effects = Effects::default();
         machine.handle(now, Input::Wake, &mut effects);
@@ -152,12 +155,16 @@ impl Aftermath {
                     _ => {}
                 }
             }
-            if self.under_way.is_empty() || operations == 0 {
+            if self.under_way.is_empty() || (operations == 0 && !from_change) {
                 return None;
             }
-            operations -= 1;
             let next = rng.below(self.under_way.len() as u64) as usize;
             let (op, request, mark) = self.under_way.swap_remove(next);
+            if from_change {
+                from_change = !changes(&request);
+            } else {
+                operations -= 1;
+            }
             let counts = &mut FaultCounts::default();
             let mut hands = Hands { rng, counts, sync_lost: false, failed: None };
             let is_read = matches!(request, DiskRequest::Read { .. });
@@ -170,6 +177,11 @@ impl Aftermath {
             machine.handle(now, Input::DiskDone { op, result }, &mut effects);
         }
     }
+}
+
+/// Whether an operation is one of those in whose order a crash must find them.
+fn changes(request: &DiskRequest) -> bool {
+    matches!(request, DiskRequest::Rename { .. } | DiskRequest::Remove(_) | DiskRequest::Truncate { .. })
 }
 
 /// A process dies while these operations are under way: each happens or not, a write perhaps in part.

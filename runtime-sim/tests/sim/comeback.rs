@@ -79,7 +79,10 @@ fn a_new_process_may_go_down_again_before_one_recovers() {
     let outcome = run(5, options(), |world| async move {
         start(&world, "a", false);
         let end = |after: Option<u64>, power| {
-            let crash = Crash { power, again: after.map(|after| Again { after, power, unreadable: None }) };
+            let crash = Crash {
+                power,
+                again: after.map(|after| Again { after, changing: false, power, unreadable: None }),
+            };
             world.comeback("a", crash, &mut Rng::new(1), |_| Counter::default()).halted
         };
         assert_eq!(end(None, true).as_deref(), Some("1 bytes"));

@@ -8,21 +8,24 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use cairn_core::chunkserver::{Chunkserver, ReplicaView};
-use cairn_core::disk::DiskPath;
+use cairn_core::disk::{DiskPath, DiskRequest};
 use cairn_core::id::{ChunkId, ChunkVersion};
 use cairn_core::message::{AppendMessage, FromServer, Message, ReplicaState, ToServer, Vote};
 use cairn_core::rng::Rng;
 use runtime_sim::{Again, Comeback, Crash, Damage, DamageKind};
 
 use super::known_damage::KnownDamage;
-use crate::cluster::{Cluster, SIDECAR, chunk_of, chunk_of_any, chunk_path, is_journal, lock};
+use crate::cluster::{
+    Cluster, SIDECAR, chunk_of, chunk_of_any, chunk_path, is_journal, lock, purged_sidecar,
+};
 use crate::violation::Violations;
 
 const NAME: &str = "comeback";
 
 /// One in so many inputs is followed by a comeback; of those that READY was the answer to, of those that settled a replica, of those
 /// that dropped one, of those that made one durable later, of those that ended a recovery, of those while files are being moved away
-/// or sealed, and of those while a copy takes the place of a sound replica.
+/// or sealed, of those when one is or was sealed at less than it promised, of those when bytes follow their sidecar that was purged
+/// before, of those while a volume is out of use, and of those while a copy takes the place of a sound replica.
 const ANY: u64 = 3_000;
 const READY: u64 = 2_000;
 const SETTLING: u64 = 60;
@@ -31,12 +34,17 @@ const FLUSHED: u64 = 6;
 const RECOVERED: u64 = 3;
 const MOVING: u64 = 60;
 const SEALING: u64 = 300;
+const CUTTING: u64 = 4;
+const PURGING: u64 = 2;
+const RETURNING: u64 = 30;
 const REPLACING: u64 = 10;
 /// Inputs of a process after an order to drop or to seal, or after a recovery that found a chunk twice, within which files are moved.
 const MOVES: u64 = 20;
 
-/// Disk operations of a process after which it goes down again, at the most: about what recovery takes.
+/// Disk operations of a process after which it goes down again, at the most: about what recovery takes, or what follows its first
+/// change of a name.
 const AGAIN_WITHIN: u64 = 200;
+const AGAIN_AFTER_CHANGE: u64 = 12;
 
 /// A server's votes on chunks that are not settled.
 type Votes = BTreeMap<ChunkId, (ChunkVersion, u64)>;
@@ -53,6 +61,13 @@ struct Memory {
     /// Replicas that each server has made durable after their seal.
     flushed: BTreeMap<String, u64>,
     copies: BTreeMap<String, Copies>,
+    /// What a server is told that a chunk is sealed as, and whose sidecar it purges, in the present input.
+    sealing: BTreeMap<String, (ChunkId, u64)>,
+    /// Chunks that were sealed at less than a server had promised.
+    cut: BTreeSet<(String, ChunkId)>,
+    purging: BTreeMap<String, ChunkId>,
+    /// Chunks that are being dropped, whose sidecar was purged, and whose bytes are still to follow it.
+    halfway: BTreeSet<(String, ChunkId)>,
 }
 
 /// Copies that a server was told to make.
@@ -104,6 +119,22 @@ impl Memory {
         Some(one_in)
     }
 
+    /// Looks into what a server was told, or asks for, in the present input: some of what it does next must be done in an order that
+    /// two crashes in the midst of it would show.
+    fn look(&mut self, node: &str, machine: &Chunkserver) {
+        if let Some((chunk, length)) = take(&mut self.sealing, node)
+            && machine.replica(chunk).is_some_and(|replica| replica.promised > length)
+        {
+            self.moving.insert(node.to_owned(), (MOVES, CUTTING));
+            self.cut.insert((node.to_owned(), chunk));
+        }
+        if let Some(chunk) = take(&mut self.purging, node)
+            && machine.replica(chunk).is_some_and(|replica| replica.is_moving)
+        {
+            self.halfway.insert((node.to_owned(), chunk));
+        }
+    }
+
     /// Whether a replica was made durable just now: nobody is told, and everybody relies on it.
     fn has_flushed(&mut self, node: &str, count: u64) -> bool {
         if count == 0 || self.flushed.get(node) == Some(&count) {
@@ -112,6 +143,10 @@ impl Memory {
         self.flushed.insert(node.to_owned(), count);
         true
     }
+}
+
+fn take<T>(all: &mut BTreeMap<String, T>, node: &str) -> Option<T> {
+    if all.is_empty() { None } else { all.remove(node) }
 }
 
 /// Lets servers come back beside the run.
@@ -143,11 +178,16 @@ pub fn watch(cluster: &Cluster, known_damage: KnownDamage, violations: &Violatio
     });
     let ordered = memory.clone();
     cluster.world.observe_messages(move |_, _, to, message| match message {
-        Message::ToServer(ToServer::Drop { .. }) => {
-            lock(&ordered).moving.insert(to.to_owned(), (MOVES, MOVING));
+        Message::ToServer(ToServer::Drop { chunk, .. }) => {
+            let memory = &mut *lock(&ordered);
+            let was_cut = !memory.cut.is_empty() && memory.cut.remove(&(to.to_owned(), *chunk));
+            let one_in = if was_cut { CUTTING } else { MOVING };
+            memory.moving.insert(to.to_owned(), (MOVES, one_in));
         }
-        Message::ToServer(ToServer::Seal { .. }) => {
-            lock(&ordered).moving.entry(to.to_owned()).or_insert((MOVES, SEALING));
+        Message::ToServer(ToServer::Seal { sealed, .. }) => {
+            let memory = &mut *lock(&ordered);
+            memory.moving.entry(to.to_owned()).or_insert((MOVES, SEALING));
+            memory.sealing.insert(to.to_owned(), (sealed.chunk, sealed.length));
         }
         Message::ToServer(ToServer::Copy { sealed, .. }) => {
             let memory = &mut *lock(&ordered);
@@ -155,11 +195,29 @@ pub fn watch(cluster: &Cluster, known_damage: KnownDamage, violations: &Violatio
         }
         _ => {}
     });
+    let purged = memory.clone();
+    cluster.world.observe_disks(move |_, node, request| match request {
+        DiskRequest::Remove(path) => {
+            if let Some(chunk) = purged_sidecar(&path.name) {
+                lock(&purged).purging.insert(node.to_owned(), chunk);
+            }
+        }
+        DiskRequest::Rename { from, .. } => {
+            let memory = &mut *lock(&purged);
+            if !memory.halfway.is_empty()
+                && let Some(chunk) = chunk_of(&from.name)
+                && memory.halfway.remove(&(node.to_owned(), chunk))
+            {
+                memory.moving.insert(node.to_owned(), (MOVES, PURGING));
+            }
+        }
+        _ => {}
+    });
     let (seen, violations) = (cluster.clone(), violations.clone());
     let mut rng = cluster.world.rng(NAME);
     cluster.world.observe_chunkserver(move |_, node, machine| {
         let mut memory = lock(&memory);
-        let promising = if memory.promising.is_empty() { None } else { memory.promising.remove(node) };
+        let promising = take(&mut memory.promising, node);
         if !machine.has_recovered() {
             if !memory.recovering.contains(node) {
                 memory.recovering.insert(node.to_owned());
@@ -173,10 +231,14 @@ pub fn watch(cluster: &Cluster, known_damage: KnownDamage, violations: &Violatio
         if recovered && machine.second_replicas() > 0 {
             memory.moving.insert(node.to_owned(), (MOVES, RECOVERED));
         }
+        memory.look(node, machine);
         let moving = memory.moving(node);
         let flushed = memory.has_flushed(node, machine.flushed());
+        // What it can't read now its successor may find beside what came in its place.
+        let returning = machine.failed_volumes().next().is_some();
         let reasons = [
             promising.map(|(one_in, _)| one_in),
+            returning.then_some(RETURNING),
             moving,
             recovered.then_some(RECOVERED),
             flushed.then_some(FLUSHED),
@@ -187,27 +249,40 @@ pub fn watch(cluster: &Cluster, known_damage: KnownDamage, violations: &Violatio
         }
         let votes = memory.votes.entry(node.to_owned()).or_default();
         votes.retain(|chunk, (version, length)| stands(machine, *chunk, *version, *length));
+        let power = rng.chance(1, 2);
         // Names are lost by two crashes, one after the other, more often than by one.
-        let again = rng.chance(if moving.is_some() { 3 } else { 1 }, 4).then(|| {
-            let of_interest =
-                if recovered { doubled(&seen, node) } else { promising.and_then(|(_, chunk)| chunk) };
-            draw_again(machine, of_interest, &mut rng)
+        let again = rng.chance(if moving.is_some() || returning { 3 } else { 1 }, 4).then(|| {
+            let of_interest = if recovered || returning {
+                doubled(&seen, node)
+            } else {
+                promising.and_then(|(_, chunk)| chunk)
+            };
+            draw_again(machine, power, of_interest, &mut rng)
         });
         let memory = &*memory;
         let knows =
             Knows { votes: &memory.votes[node], copies: memory.copies.get(node), damage: &known_damage };
-        if let Err(text) = check(&seen, node, machine, knows, again, &mut rng) {
+        if let Err(text) = check(&seen, node, machine, knows, Crash { power, again }, &mut rng) {
             violations.add(NAME, text);
         }
     });
 }
 
-/// How the process that comes back goes down; half of the time it could not read what lies where a chunk is.
-fn draw_again(machine: &Chunkserver, of_interest: Option<ChunkId>, rng: &mut Rng) -> Again {
-    let (after, power) = (rng.below(AGAIN_WITHIN), rng.chance(1, 2));
+/// How the process that comes back goes down, after a loss of power or not; half of the time it could not read what lies where a
+/// chunk is.
+fn draw_again(
+    machine: &Chunkserver,
+    after_power: bool,
+    of_interest: Option<ChunkId>,
+    rng: &mut Rng,
+) -> Again {
+    // Two deaths of processes take less than anything else.
+    let power = rng.chance(if after_power { 2 } else { 3 }, 4);
+    let changing = rng.chance(1, 2);
+    let after = rng.below(if changing { AGAIN_AFTER_CHANGE } else { AGAIN_WITHIN });
     let replicas: Vec<ReplicaView> = machine.replicas().collect();
     if replicas.is_empty() || rng.chance(1, 2) {
-        return Again { after, power, unreadable: None };
+        return Again { after, changing, power, unreadable: None };
     }
     let drawn = replicas[rng.below(replicas.len() as u64) as usize];
     let replica = of_interest.and_then(|chunk| machine.replica(chunk)).unwrap_or(drawn);
@@ -217,7 +292,7 @@ fn draw_again(machine: &Chunkserver, of_interest: Option<ChunkId>, rng: &mut Rng
     }
     let unreadable = Some(DiskPath::new(replica.volume_index, &path));
     // What comes of that is done after all was read.
-    Again { after: after * 4, power, unreadable }
+    Again { after: after * 4, changing, power, unreadable }
 }
 
 /// A chunk of which a server has files on two volumes.
@@ -248,7 +323,7 @@ fn check(
     node: &str,
     machine: &Chunkserver,
     knows: Knows<'_>,
-    again: Option<Again>,
+    crash: Crash,
     rng: &mut Rng,
 ) -> Result<(), String> {
     let world = &cluster.world;
@@ -260,8 +335,7 @@ fn check(
     if harm.iter().any(|d| is_journal(&d.path)) {
         return Ok(());
     }
-    let first = rng.chance(1, 2);
-    let crash = Crash { power: first, again: again.clone() };
+    let Crash { power: first, again } = crash.clone();
     let back = world.comeback(node, crash, rng, |birth| cluster.process(node, birth));
     let named = |power| if power { "lose power" } else { "be killed" };
     let what = match &again {

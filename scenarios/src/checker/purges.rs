@@ -4,14 +4,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
-use cairn_core::disk::{DiskPath, DiskRequest};
+use cairn_core::disk::DiskRequest;
 use cairn_core::id::ChunkId;
 use cairn_core::message::{AppendMessage, FromServer, Message, ReplicaState, ToServer, Vote};
 use cairn_core::time::Time;
 use runtime_sim::DamageKind;
 
 use crate::cluster::{
-    Cluster, SIDECAR, chunk_of, chunk_of_either, is_journal, is_new, is_purged, lock, of_node,
+    Cluster, chunk_of, chunk_of_either, is_journal, is_new, is_purged, lock, of_node, sidecar,
 };
 use crate::violation::Violations;
 
@@ -25,6 +25,9 @@ struct Server {
     promised: BTreeSet<ChunkId>,
     /// Chunks that it dropped as it was told to: what records of long ago make of them after that nobody counts on.
     dropped: BTreeSet<ChunkId>,
+    /// Replicas of which the sidecar was put aside when another volume had one too: the bytes may follow, whatever becomes of the
+    /// other volume.
+    seconds: BTreeSet<(u16, ChunkId)>,
     /// Chunks of which the master wants a replica dropped or replaced here: how many of its orders are not carried out yet.
     ordered: BTreeMap<ChunkId, u64>,
     volumes: BTreeMap<u16, Journal>,
@@ -63,6 +66,7 @@ pub fn watch(cluster: &Cluster, violations: &Violations) {
                     server.carry_out(chunk);
                     server.dropped.remove(&chunk);
                 }
+                server.seconds.retain(|(_, second)| *second != chunk);
                 if !server.dropped.contains(&chunk) {
                     server.promised.insert(chunk);
                 }
@@ -94,14 +98,23 @@ pub fn watch(cluster: &Cluster, violations: &Violations) {
             }
         }
         DiskRequest::Rename { from, to } if is_purged(&to.name) => {
-            let Some(chunk) = chunk_of(&from.name) else { return };
+            let Some(chunk) = chunk_of_either(&from.name) else { return };
             let mut memory = lock(&memory);
             let server = of_node(&mut memory, node);
+            let second = (from.volume, chunk);
+            if chunk_of(&from.name).is_none() {
+                if is_second(&seen, node, from.volume, &from.name) {
+                    server.seconds.insert(second);
+                }
+                return;
+            }
+            let was_second = server.seconds.remove(&second);
             let found = server.volumes.get(&from.volume).and_then(|journal| journal.found_damaged);
             if server.promised.contains(&chunk)
                 && !server.ordered.contains_key(&chunk)
                 && !is_excused(&seen, node, (from.volume, chunk), found)
-                && !is_second(&seen, node, from)
+                && !was_second
+                && !is_second(&seen, node, from.volume, &sidecar(&from.name))
             {
                 violations.add(
                     NAME,
@@ -156,10 +169,9 @@ fn promise(message: &Message) -> Option<ChunkId> {
 }
 
 /// Whether another volume of the server has a sealed replica of the same chunk: one is enough.
-fn is_second(cluster: &Cluster, node: &str, data: &DiskPath) -> bool {
-    let sidecar = format!("{}{SIDECAR}", data.name);
-    let has = |volume| cluster.world.with_file(node, volume, &sidecar, |_| ()).is_some();
-    (0..cluster.volumes(node)).any(|volume| volume != data.volume && has(volume))
+fn is_second(cluster: &Cluster, node: &str, volume: u16, sidecar: &str) -> bool {
+    let has = |other| cluster.world.with_file(node, other, sidecar, |_| ()).is_some();
+    (0..cluster.volumes(node)).any(|other| other != volume && has(other))
 }
 
 /// Whether the promise was taken away: by a power cut from an `async` file, by somebody's hand, or by rot that passes for the

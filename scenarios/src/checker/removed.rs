@@ -22,7 +22,7 @@ struct Removed {
     chunk: ChunkId,
     /// The report that is under way relies on it.
     counted: bool,
-    /// Reports of the present process since then.
+    /// Reports of the present process since then, but those that were made while its syncs hung.
     reports: u32,
 }
 
@@ -60,8 +60,11 @@ pub fn watch(cluster: &Cluster, violations: &Violations) {
         }
         if last {
             server.removed.retain(|removed| removed.counted);
+            // A replica stays in somebody's hands for as long as syncs hang.
+            let mut faults = (0..seen.volumes(node)).map(|volume| seen.world.disk_faults(node, volume));
+            let looked = u32::from(!faults.any(|f| f.stuck_syncs || f.stuck_dir_syncs));
             for removed in &mut server.removed {
-                (removed.counted, removed.reports) = (false, removed.reports + 1);
+                (removed.counted, removed.reports) = (false, removed.reports + looked);
             }
         }
     });

@@ -24,6 +24,7 @@ pub(super) fn strike(fault: &Fault, cluster: &Cluster) -> Undo {
         Fault::FullDisk { .. } => DiskFaults { capacity_bytes: 1, ..normal },
         Fault::StuckSync { names: true, .. } => DiskFaults { stuck_dir_syncs: true, ..normal },
         Fault::StuckSync { .. } => DiskFaults { stuck_syncs: true, ..normal },
+        Fault::VolumeAway { .. } => return volume_away(cluster, node, normal),
         Fault::StuckList { .. } => {
             hang_lists(cluster, &node, true);
             return Undo::Lists(node);
@@ -43,6 +44,26 @@ pub(super) fn strike(fault: &Fault, cluster: &Cluster) -> Undo {
             Undo::Disks { restarts: !spares_journals && had_errors(cluster, &node), node }
         }
     }
+}
+
+fn volume_away(cluster: &Cluster, node: String, normal: DiskFaults) -> Undo {
+    let files = cluster.chunk_files(&node);
+    let Some((volume, ..)) = files.iter().find(|(.., chunk)| Some(*chunk) == cluster.cued_chunk()) else {
+        return Undo::Nothing;
+    };
+    cluster.note_disk_errors(&node);
+    let unreadable = DiskFaults { read_errors_per_million: 1_000_000, ..normal };
+    cluster.world.set_disk_faults(&node, *volume, unreadable);
+    start_again(cluster, &node);
+    Undo::Readable(node)
+}
+
+/// Nothing else may have ended it.
+fn start_again(cluster: &Cluster, node: &str) {
+    if cluster.world.is_up(node) {
+        cluster.world.kill(node);
+    }
+    cluster.world.restart(node);
 }
 
 /// Lists hang beside any other trouble, and as long as that was drawn.
@@ -68,11 +89,8 @@ pub(super) fn restore(cluster: &Cluster, node: &str, restarts: bool) {
     let out_of_use = |server: &Chunkserver| server.failed_volumes().next().is_some();
     if restarts || node != MASTER && cluster.world.inspect(node, out_of_use).unwrap_or(false) {
         // An operator replaces the cable, or frees space for a volume that needs some to start, and starts the server
-        // again. Nothing else may have ended it.
-        if cluster.world.is_up(node) {
-            cluster.world.kill(node);
-        }
-        cluster.world.restart(node);
+        // again.
+        start_again(cluster, node);
     }
 }
 

@@ -268,6 +268,11 @@ pub enum Fault {
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         chunks_only: bool,
     },
+    /// The process dies and starts again, and can read nothing on the volume where the chunk of the cue lies.
+    VolumeAway {
+        /// Whose.
+        target: Target,
+    },
     /// No byte fits on the disks any more.
     FullDisk {
         /// Whose.
@@ -310,6 +315,7 @@ macro_rules! named {
             | Fault::BadSector { target }
             | Fault::Wipe { target, .. }
             | Fault::DiskErrors { target, .. }
+            | Fault::VolumeAway { target }
             | Fault::FullDisk { target }
             | Fault::SlowDisk { target, .. }
             | Fault::Replay { target, .. }
@@ -402,6 +408,7 @@ impl Fault {
             | Fault::LogRot
             | Fault::Wipe { .. } => rot::strike(self, cluster),
             Fault::DiskErrors { .. }
+            | Fault::VolumeAway { .. }
             | Fault::FullDisk { .. }
             | Fault::SlowDisk { .. }
             | Fault::StuckSync { .. }

@@ -46,6 +46,8 @@ pub(super) enum Kind {
     LostVote,
     FailedFence,
     PassingReads,
+    VolumeAway,
+    HungDrop,
     MasterDisk,
     MasterPower,
     Return,
@@ -64,7 +66,7 @@ pub(super) enum Kind {
 
 impl Kind {
     /// What a storm of everything is made of. A rotten log is not in it: the master is rightly gone until it is mended.
-    pub(super) const EACH: [Kind; 50] = [
+    pub(super) const EACH: [Kind; 52] = [
         Kind::Kill,
         Kind::KillClient,
         Kind::CrashPoint,
@@ -102,6 +104,8 @@ impl Kind {
         Kind::LostVote,
         Kind::FailedFence,
         Kind::PassingReads,
+        Kind::VolumeAway,
+        Kind::HungDrop,
         Kind::MasterDisk,
         Kind::MasterPower,
         Kind::Return,
@@ -140,6 +144,8 @@ impl Draw<'_> {
             Kind::LostVote => self.lost_vote(),
             Kind::FailedFence => self.failed_fence(),
             Kind::PassingReads => self.passing_reads(),
+            Kind::VolumeAway => self.volume_away(),
+            Kind::HungDrop => self.hung_drop(),
             Kind::MasterPower => self.master_power(),
             Kind::Return => self.returns(),
             Kind::TwoCrashes => self.two_crashes(),
@@ -394,6 +400,8 @@ impl Draw<'_> {
             | Kind::LostVote
             | Kind::FailedFence
             | Kind::PassingReads
+            | Kind::VolumeAway
+            | Kind::HungDrop
             | Kind::MasterPower
             | Kind::Return
             | Kind::TwoCrashes

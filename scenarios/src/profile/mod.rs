@@ -176,6 +176,8 @@ impl Profile {
                     Kind::DiskErrors,
                     Kind::FailedFence,
                     Kind::PassingReads,
+                    Kind::VolumeAway,
+                    Kind::HungDrop,
                     Kind::FullDisk,
                     Kind::SlowDisk,
                     Kind::StuckSync,

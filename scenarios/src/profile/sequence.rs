@@ -312,6 +312,41 @@ impl Draw<'_> {
         vec![self.strike(0, lasts, errors), self.strike(1, down, Fault::Kill { target })]
     }
 
+    /// A server dies while a chunk is written or sealed, and starts without the volume where it lies. It is given a copy of what was
+    /// sealed meanwhile; when it starts with that volume again it has two replicas, the first of which may be unsealed, or in the
+    /// page cache only.
+    pub(super) fn volume_away(&mut self) -> Vec<Strike> {
+        let servers = self.shape.servers.iter().enumerate();
+        let places: Vec<usize> = servers.filter(|(_, server)| server.volumes > 1).map(|(i, _)| i).collect();
+        let Some(place) = self.rng.pick(&places).copied() else { return Vec::new() };
+        let target = Target::Server(place);
+        let written = if self.shape.is_relaxed() { Cue::Seal } else { Cue::Data };
+        let what = *self.rng.pick(&[written, Cue::Data, Cue::Fence, Cue::Seal]).unwrap_or(&written);
+        let struck_us = self.rng.below(10_000);
+        let repaired = self.shape.client.append_timeout_ms + self.shape.master.repair_delay_ms;
+        let lasts = repaired + 500 + self.rng.below(4_000);
+        let (again_us, down) = ((lasts + 1 + self.rng.below(1_500)) * 1_000, 5 + self.rng.below(50));
+        let cued = |after_us, for_ms, fault| {
+            let cue = Some(Moment::at(place, what, struck_us + after_us));
+            Strike { cue, ..self.strike(0, for_ms, fault) }
+        };
+        vec![
+            cued(0, lasts, Fault::VolumeAway { target: target.clone() }),
+            cued(again_us, down, Fault::Kill { target }),
+        ]
+    }
+
+    /// A server's syncs hang from the moment that it has sealed a chunk, or is told to drop one, until after what it dropped
+    /// has been in the quarantine for long enough.
+    pub(super) fn hung_drop(&mut self) -> Vec<Strike> {
+        let place = self.place();
+        let what = *self.rng.pick(&[Cue::Seal, Cue::Seal, Cue::Drop, Cue::Reclaim]).unwrap_or(&Cue::Seal);
+        let after_us = self.rng.below(20_000) * u64::from(self.shape.disk_slow_factor);
+        let lasts = self.shape.chunkserver.quarantine_ms + 500 + self.rng.below(4_000);
+        let hangs = Fault::StuckSync { target: Target::Server(place), names: self.rng.chance(1, 4) };
+        vec![Strike { cue: Some(Moment::at(place, what, after_us)), ..self.strike(0, lasts, hangs) }]
+    }
+
     /// A disk has no room left; its process may die meanwhile, and start on it.
     pub(super) fn full_disk(&mut self) -> Vec<Strike> {
         let lasts = 200 + self.duration();

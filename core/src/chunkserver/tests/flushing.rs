@@ -350,9 +350,9 @@ fn a_believed_sidecar_claims_bytes_that_are_not_there() {
     assert!(claims(&world).contains(&ReplicaState::Sealed));
 }
 
-/// Server 0 starts with chunk 5 in the page cache of one volume and durably on the other, and loses its power then. What it
-/// has after that.
-fn left_of_cached_and_durable(defects: Defects) -> Option<ReplicaState> {
+/// Server 0 starts with chunk 5 in the page cache of one volume and durably on the other, where it can't read the sidecar if it is
+/// not `readable` for a while. Returns the volume in whose page cache it is, too.
+fn cached_and_durable(defects: Defects, readable: bool) -> (World, u16) {
     let bytes = pattern(10_000);
     let mut world = World::new();
     world.volumes = 2;
@@ -364,20 +364,63 @@ fn left_of_cached_and_durable(defects: Defects) -> Option<ReplicaState> {
     let cached = world.view(0, 5).unwrap();
     assert!(!cached.is_durable);
     world.put_files_of(1, 5, 1 - cached.volume_index);
+    let of_durable = [
+        "Read { path: DiskPath { volume: 1, name: \"chunks/05/",
+        "Read { path: DiskPath { volume: 0, name: \"chunks/05/",
+    ];
+    world.nodes[0].disk.failing = (!readable).then(|| (of_durable[usize::from(cached.volume_index)], io()));
     world.plant(defects);
-    assert_eq!(world.nodes[0].disk.find("quarantine/chunk-").len(), 2, "one of the two was moved away");
+    world.nodes[0].disk.failing = None;
+    (world, cached.volume_index)
+}
+
+fn put_aside(world: &World) -> usize {
+    world.nodes[0].disk.find("quarantine/chunk-").len()
+}
+
+#[test]
+fn of_two_equal_replicas_the_durable_one_stays() {
+    let (mut world, cached) = cached_and_durable(Defects::none(), true);
+    assert_eq!(put_aside(&world), 2, "one of the two was moved away");
+    assert_ne!(world.view(0, 5).unwrap().volume_index, cached);
+    power_cut(&mut world, |_| false);
+    assert_eq!(world.state(0, 5), Some(ReplicaState::Sealed));
+}
+
+/// What server 0 has after a power cut if it could not read what it has durably.
+fn left_of_cached_and_unreadable(defects: Defects) -> Option<ReplicaState> {
+    let (mut world, cached) = cached_and_durable(defects, false);
+    assert_eq!(world.view(0, 5).map(|r| (r.state, r.volume_index)), Some((ReplicaState::Sealed, cached)));
     power_cut(&mut world, |_| false);
     world.state(0, 5)
 }
 
 #[test]
-fn of_two_equal_replicas_the_durable_one_stays() {
-    assert_eq!(left_of_cached_and_durable(Defects::none()), Some(ReplicaState::Sealed));
+fn what_cannot_be_read_stays_until_what_can_is_durable() {
+    assert_eq!(left_of_cached_and_unreadable(Defects::none()), Some(ReplicaState::Sealed));
+    let (mut world, cached) = cached_and_durable(Defects::none(), false);
+    assert_eq!(put_aside(&world), 0);
+    world.pass(6_000);
+    assert!(world.view(0, 5).unwrap().is_durable);
+    assert_eq!((put_aside(&world), world.view(0, 5).unwrap().volume_index), (2, cached));
+}
+
+#[test]
+fn what_cannot_be_read_stays_if_what_can_turns_out_to_be_damaged() {
+    let (mut world, cached) = cached_and_durable(Defects::none(), false);
+    let syncs =
+        ["Sync(DiskPath { volume: 0, name: \"chunks/05/", "Sync(DiskPath { volume: 1, name: \"chunks/05/"];
+    world.nodes[0].disk.failing = Some((syncs[usize::from(cached)], io()));
+    world.pass(6_000);
+    world.nodes[0].disk.failing = None;
+    assert_eq!((world.state(0, 5), put_aside(&world)), (Some(ReplicaState::Damaged), 0));
+    world.restart(0, false);
+    assert_eq!(world.view(0, 5).map(|r| (r.state, r.volume_index)), Some((ReplicaState::Sealed, 1 - cached)));
 }
 
 #[cfg(feature = "defects")]
 #[test]
-fn of_two_equal_replicas_the_cached_one_may_be_lost() {
-    let planted = Defects::one(crate::defect::Defect::DurableLoses);
-    assert_eq!(left_of_cached_and_durable(planted), Some(ReplicaState::Damaged));
+fn what_goes_early_may_have_been_the_last_one() {
+    let planted = Defects::one(crate::defect::Defect::LoserGoesEarly);
+    assert_eq!(left_of_cached_and_unreadable(planted), Some(ReplicaState::Damaged));
 }

@@ -95,6 +95,43 @@ fn what_cannot_be_read_may_be_the_better_one_of_two_replicas() {
     assert_eq!(world.read(0, 6, V2, 0, 10_000).unwrap().bytes, bytes);
 }
 
+/// Server 0 starts with a broken sidecar of chunk 5 on one volume and one that it can't read on the other, and once more when it can.
+/// Whether it has the sound replica then, for each of the two ways round.
+fn sound_one_stays(defects: Defects) -> [bool; 2] {
+    let bytes = pattern(10_000);
+    let of_volume = |volume| match volume {
+        0 => "Read { path: DiskPath { volume: 0, name: \"chunks/05/",
+        _ => "Read { path: DiskPath { volume: 1, name: \"chunks/05/",
+    };
+    [0, 1].map(|broken| {
+        let mut world = World::new();
+        world.volumes = 2;
+        world.plant(defects);
+        world.write(5, &bytes);
+        world.seal(&[0, 1], 5, &bytes);
+        world.put_files_of(1, 5, 1 - world.view(0, 5).unwrap().volume_index);
+        let sidecars = world.nodes[0].disk.find(".meta");
+        let sidecar = sidecars.iter().find(|path| path.volume == broken).unwrap();
+        world.nodes[0].disk.flip(sidecar, 20);
+        world.nodes[0].disk.failing = Some((of_volume(1 - broken), io()));
+        world.restart(0, false);
+        world.nodes[0].disk.failing = None;
+        world.restart(0, false);
+        world.view(0, 5).map(|r| (r.state, r.volume_index)) == Some((ReplicaState::Sealed, 1 - broken))
+    })
+}
+
+#[test]
+fn what_cannot_be_read_goes_before_what_is_known_to_be_broken() {
+    assert_eq!(sound_one_stays(Defects::none()), [true, true]);
+}
+
+#[cfg(feature = "defects")]
+#[test]
+fn what_is_broken_may_be_taken_for_what_cannot_be_read() {
+    assert_ne!(sound_one_stays(Defects::one(crate::defect::Defect::BrokenIsUnread)), [true, true]);
+}
+
 #[test]
 fn a_server_with_an_unreadable_volume_and_a_blank_one_does_not_become_another() {
     let mut world = World::new();
