@@ -63,6 +63,9 @@ struct Memory {
     copies: BTreeMap<String, Copies>,
     /// What a server is told that a chunk is sealed as, and whose sidecar it purges, in the present input.
     sealing: BTreeMap<String, (ChunkId, u64)>,
+    /// Chunks that a server's present process was told to seal. If it can't, it may know more of their bytes than its journal does, and
+    /// nobody was told of those.
+    told_to_seal: BTreeMap<String, BTreeSet<ChunkId>>,
     /// Chunks that were sealed at less than a server had promised.
     cut: BTreeSet<(String, ChunkId)>,
     purging: BTreeMap<String, ChunkId>,
@@ -188,6 +191,7 @@ pub fn watch(cluster: &Cluster, known_damage: KnownDamage, violations: &Violatio
             let memory = &mut *lock(&ordered);
             memory.moving.entry(to.to_owned()).or_insert((MOVES, SEALING));
             memory.sealing.insert(to.to_owned(), (sealed.chunk, sealed.length));
+            memory.told_to_seal.entry(to.to_owned()).or_default().insert(sealed.chunk);
         }
         Message::ToServer(ToServer::Copy { sealed, .. }) => {
             let memory = &mut *lock(&ordered);
@@ -222,6 +226,7 @@ pub fn watch(cluster: &Cluster, known_damage: KnownDamage, violations: &Violatio
             if !memory.recovering.contains(node) {
                 memory.recovering.insert(node.to_owned());
                 memory.copies.remove(node);
+                memory.told_to_seal.remove(node);
             }
             return;
         }
@@ -260,8 +265,12 @@ pub fn watch(cluster: &Cluster, known_damage: KnownDamage, violations: &Violatio
             draw_again(machine, power, of_interest, &mut rng)
         });
         let memory = &*memory;
-        let knows =
-            Knows { votes: &memory.votes[node], copies: memory.copies.get(node), damage: &known_damage };
+        let knows = Knows {
+            votes: &memory.votes[node],
+            told_to_seal: memory.told_to_seal.get(node),
+            copies: memory.copies.get(node),
+            damage: &known_damage,
+        };
         if let Err(text) = check(&seen, node, machine, knows, Crash { power, again }, &mut rng) {
             violations.add(NAME, text);
         }
@@ -314,6 +323,7 @@ fn stands(machine: &Chunkserver, chunk: ChunkId, version: ChunkVersion, length: 
 #[derive(Clone, Copy)]
 struct Knows<'a> {
     votes: &'a Votes,
+    told_to_seal: Option<&'a BTreeSet<ChunkId>>,
     copies: Option<&'a Copies>,
     damage: &'a KnownDamage,
 }
@@ -373,7 +383,9 @@ fn check(
             && then.is_some_and(|then| then.state == ReplicaState::Damaged)
             && !machine.is_journaled();
         let survives = !forgiven && (!power || now.is_durable);
-        if let Some(text) = breach(&now, voted, then, survives)
+        let was_told = knows.told_to_seal.is_some_and(|told| told.contains(&now.chunk));
+        let promised = if was_told { voted } else { now.promised.max(voted) };
+        if let Some(text) = breach(&now, (promised, voted), then, survives)
             && !is_ghost(cluster, node, machine, &now)
         {
             return complain(format!("would {text}"));
@@ -429,7 +441,12 @@ fn is_ghost(cluster: &Cluster, node: &str, machine: &Chunkserver, now: &ReplicaV
 
 /// How a replica as it is `now` would not be what was promised when its server has come back. `survives`: such a crash takes
 /// nothing of what was promised.
-fn breach(now: &ReplicaView, voted: u64, then: Option<ReplicaView>, survives: bool) -> Option<String> {
+fn breach(
+    now: &ReplicaView,
+    (promised, voted): (u64, u64),
+    then: Option<ReplicaView>,
+    survives: bool,
+) -> Option<String> {
     let (chunk, version) = (now.chunk, now.version);
     let state = then.map(|then| then.state);
     if state == Some(ReplicaState::Open) {
@@ -444,7 +461,6 @@ fn breach(now: &ReplicaView, voted: u64, then: Option<ReplicaView>, survives: bo
                 .then(|| format!("have {state:?} of {chunk} {version}, which is sealed"))
         }
         ReplicaState::Open | ReplicaState::Fenced => {
-            let promised = now.promised.max(voted);
             let keeps = |then: ReplicaView| match then.state {
                 ReplicaState::Fenced => {
                     then.version == version
