@@ -133,7 +133,7 @@ fn told(list: &[(Defect, &'static str)], defect: Defect) -> Option<&'static str>
     list.iter().find(|(d, _)| *d == defect).map(|(_, text)| *text)
 }
 
-/// Hunts one defect with at most `seeds` seeds, one after the other.
+/// Hunts one defect with at most `seeds` seeds, one after the other. A run that breaks a promise without it, too, does not count.
 pub fn hunt(defect: Defect, first: u64, seeds: u64) -> Verdict {
     let own = profile(defect);
     let mut verdict = Verdict {
@@ -152,9 +152,12 @@ pub fn hunt(defect: Defect, first: u64, seeds: u64) -> Verdict {
         .map(|seed| (own, seed))
         .chain((first..first + seeds - own_seeds).map(|seed| (Profile::All, seed)));
     for (profile, seed) in storms {
-        let report = run(&Plan::draw(seed, profile), Defects::one(defect), TraceMode::Off);
+        let plan = Plan::draw(seed, profile);
+        let report = run(&plan, Defects::one(defect), TraceMode::Off);
         verdict.runs += 1;
-        if let Some(violation) = report.violations.into_iter().next() {
+        if let Some(violation) = report.violations.into_iter().next()
+            && run(&plan, Defects::none(), TraceMode::Off).violations.is_empty()
+        {
             verdict.caught = Some(Catch { seed, profile, violation });
             break;
         }

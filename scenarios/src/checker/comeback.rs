@@ -8,13 +8,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use cairn_core::chunkserver::{Chunkserver, ReplicaView};
-use cairn_core::disk::{DiskPath, DiskRequest};
+use cairn_core::disk::DiskRequest;
 use cairn_core::id::{ChunkId, ChunkVersion};
 use cairn_core::message::{AppendMessage, FromServer, Message, ReplicaState, ToServer, Vote};
 use cairn_core::rng::Rng;
 use runtime_sim::{Again, Comeback, Crash, Damage, DamageKind};
 
 use super::known_damage::KnownDamage;
+use super::second_crash::{doubled, draw_again};
 use crate::cluster::{
     Cluster, SIDECAR, chunk_of, chunk_of_any, chunk_path, is_journal, lock, purged_sidecar,
 };
@@ -41,11 +42,6 @@ const REPLACING: u64 = 10;
 /// Inputs of a process after an order to drop or to seal, or after a recovery that found a chunk twice, within which files are moved.
 const MOVES: u64 = 20;
 
-/// Disk operations of a process after which it goes down again, at the most: about what recovery takes, or what follows its first
-/// change of a name.
-const AGAIN_WITHIN: u64 = 200;
-const AGAIN_AFTER_CHANGE: u64 = 12;
-
 /// A server's votes on chunks that are not settled.
 type Votes = BTreeMap<ChunkId, (ChunkVersion, u64)>;
 
@@ -54,6 +50,8 @@ struct Memory {
     votes: BTreeMap<String, Votes>,
     /// Servers that promise something in answer to the present input: how many such promises one comeback follows, and of what.
     promising: BTreeMap<String, (u64, Option<ChunkId>)>,
+    /// Replicas that a server has told to be damaged.
+    told_damaged: BTreeSet<(String, ChunkId)>,
     /// Servers whose present process has not recovered yet.
     recovering: BTreeSet<String>,
     /// Servers that are moving files: for how many inputs that is taken to last, and how many one comeback follows.
@@ -171,7 +169,12 @@ pub fn watch(cluster: &Cluster, known_damage: KnownDamage, violations: &Violatio
                 }
                 (SETTLING, Some(*chunk))
             }
-            Message::FromServer(FromServer::ReplicaChanged(replica)) => (SETTLING, Some(replica.chunk)),
+            Message::FromServer(FromServer::ReplicaChanged(replica)) => {
+                if replica.state == ReplicaState::Damaged {
+                    memory.told_damaged.insert((node.to_owned(), replica.chunk));
+                }
+                (SETTLING, Some(replica.chunk))
+            }
             Message::FromServer(FromServer::CopyDone { target, .. }) => (SETTLING, Some(target.chunk)),
             Message::FromServer(FromServer::DropDone { .. }) => (DROPPED, None),
             Message::Append(AppendMessage::Ready { .. } | AppendMessage::Committed { .. }) => (READY, None),
@@ -268,6 +271,7 @@ pub fn watch(cluster: &Cluster, known_damage: KnownDamage, violations: &Violatio
         let knows = Knows {
             votes: &memory.votes[node],
             told_to_seal: memory.told_to_seal.get(node),
+            told_damaged: &memory.told_damaged,
             copies: memory.copies.get(node),
             damage: &known_damage,
         };
@@ -275,41 +279,6 @@ pub fn watch(cluster: &Cluster, known_damage: KnownDamage, violations: &Violatio
             violations.add(NAME, text);
         }
     });
-}
-
-/// How the process that comes back goes down, after a loss of power or not; half of the time it could not read what lies where a
-/// chunk is.
-fn draw_again(
-    machine: &Chunkserver,
-    after_power: bool,
-    of_interest: Option<ChunkId>,
-    rng: &mut Rng,
-) -> Again {
-    // Two deaths of processes take less than anything else.
-    let power = rng.chance(if after_power { 2 } else { 3 }, 4);
-    let changing = rng.chance(1, 2);
-    let after = rng.below(if changing { AGAIN_AFTER_CHANGE } else { AGAIN_WITHIN });
-    let replicas: Vec<ReplicaView> = machine.replicas().collect();
-    if replicas.is_empty() || rng.chance(1, 2) {
-        return Again { after, changing, power, unreadable: None };
-    }
-    let drawn = replicas[rng.below(replicas.len() as u64) as usize];
-    let replica = of_interest.and_then(|chunk| machine.replica(chunk)).unwrap_or(drawn);
-    let mut path = chunk_path(machine.cluster(), replica.chunk);
-    if rng.chance(3, 4) {
-        path.push_str(SIDECAR);
-    }
-    let unreadable = Some(DiskPath::new(replica.volume_index, &path));
-    // What comes of that is done after all was read.
-    Again { after: after * 4, changing, power, unreadable }
-}
-
-/// A chunk of which a server has files on two volumes.
-fn doubled(cluster: &Cluster, node: &str) -> Option<ChunkId> {
-    let mut seen = BTreeSet::new();
-    let volumes = 0..cluster.volumes(node);
-    let all = volumes.flat_map(|volume| cluster.world.files(node, volume));
-    all.filter_map(|(path, _)| chunk_of(&path)).find(|chunk| !seen.insert(*chunk))
 }
 
 /// Whether a voter still stands by what it said: what it takes back itself is another checker's business.
@@ -324,6 +293,7 @@ fn stands(machine: &Chunkserver, chunk: ChunkId, version: ChunkVersion, length: 
 struct Knows<'a> {
     votes: &'a Votes,
     told_to_seal: Option<&'a BTreeSet<ChunkId>>,
+    told_damaged: &'a BTreeSet<(String, ChunkId)>,
     copies: Option<&'a Copies>,
     damage: &'a KnownDamage,
 }
@@ -408,7 +378,11 @@ fn check(
             continue;
         }
         let now = machine.replica(then.chunk);
-        let is_told = now.is_some_and(|now| !now.is_moving || is_damaged(&now) || is_torn(&now));
+        // That it counts again its journal may not know yet.
+        let is_forgiven =
+            !machine.is_journaled() && knows.told_damaged.contains(&(node.to_owned(), then.chunk));
+        let is_told =
+            now.is_some_and(|now| !now.is_moving || is_damaged(&now) || is_torn(&now) || is_forgiven);
         if then.state == ReplicaState::Damaged && !is_told && !unsynced {
             return complain(format!("would find {} damaged, which it has not", then.chunk));
         }

@@ -30,6 +30,7 @@ mod registered;
 pub mod removed;
 pub mod replication;
 pub mod seal_basis;
+mod second_crash;
 pub mod sessions;
 pub mod trash;
 pub mod truth;
