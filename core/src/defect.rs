@@ -254,6 +254,8 @@ defects! {
     UnknownLoses = "unknown-loses",
     /// Of two replicas that a start finds, one whose sidecar is broken counts as one whose sidecar the disk would not read.
     BrokenIsUnread = "broken-is-unread",
+    /// The sidecar of an empty chunk gets its name before the chunk's file is known to have one.
+    EmptyNameNotSynced = "empty-name-not-synced",
     /// What is due in the quarantine while its volume is being recovered stays there.
     PurgeWhileStarting = "purge-while-starting",
     /// What a start finds in the quarantine stays there.

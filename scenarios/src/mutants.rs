@@ -88,6 +88,7 @@ pub fn profile(defect: Defect) -> Profile {
         | Defect::LoserForgottenLate
         | Defect::LoserGoesEarly
         | Defect::BrokenIsUnread
+        | Defect::EmptyNameNotSynced
         | Defect::HalfDropPromises
         | Defect::InheritedTrusted
         | Defect::PurgedWhileMoved => Profile::Disk,

@@ -67,15 +67,15 @@ impl Chunkserver {
         match (job.phase, event) {
             (Phase::Quieting, _) => {
                 job.phase = Phase::Syncing;
+                // What was promised under `sync` is durable: another sync could only fail.
+                let relaxed = self.is_async(chunk);
+                job.lazy =
+                    relaxed && (self.is_inherited(chunk) || self.may_flush_later(job.volume, sealed.length));
                 if sealed.length == 0 {
                     // It may have been fenced before its file was made.
                     reached!("seal.empty");
                     self.empty_file(&mut job, chunk);
                 }
-                // What was promised under `sync` is durable: another sync could only fail.
-                let relaxed = self.is_async(chunk);
-                job.lazy =
-                    relaxed && (self.is_inherited(chunk) || self.may_flush_later(job.volume, sealed.length));
                 if self.unsynced_path(chunk).is_some() || (relaxed && !job.lazy) {
                     job.script.step(DiskRequest::Sync(names::data(job.volume, self.cluster, chunk)));
                 }
@@ -102,6 +102,10 @@ impl Chunkserver {
         job.script.step(DiskRequest::SyncDir(DiskPath::new(job.volume, "chunks")));
         let path = names::data(job.volume, self.cluster, chunk);
         job.script.step(DiskRequest::Write { path, offset: 0, data: alloc::vec::Vec::new(), create: true });
+        if !job.lazy && !self.setup.defects.has(Defect::EmptyNameNotSynced) {
+            // A sidecar without its file would be damage.
+            job.script.step(DiskRequest::SyncDir(names::dir(job.volume, chunk)));
+        }
     }
 
     fn seal_script(&mut self, mut job: Job, result: Option<crate::disk::DiskResult>) -> Option<Job> {

@@ -25,8 +25,8 @@ const NAME: &str = "comeback";
 
 /// One in so many inputs is followed by a comeback; of those that READY was the answer to, of those that settled a replica, of those
 /// that dropped one, of those that made one durable later, of those that ended a recovery, of those while files are being moved away
-/// or sealed, of those when one is or was sealed at less than it promised, of those when bytes follow their sidecar that was purged
-/// before, of those while a volume is out of use, and of those while a copy takes the place of a sound replica.
+/// or sealed, of those when one is sealed as empty or was sealed at less than it promised, of those when bytes follow their sidecar
+/// that was purged before, of those while a volume is out of use, and of those while a copy takes the place of a sound replica.
 const ANY: u64 = 3_000;
 const READY: u64 = 2_000;
 const SETTLING: u64 = 60;
@@ -124,10 +124,13 @@ impl Memory {
     /// two crashes in the midst of it would show.
     fn look(&mut self, node: &str, machine: &Chunkserver) {
         if let Some((chunk, length)) = take(&mut self.sealing, node)
-            && machine.replica(chunk).is_some_and(|replica| replica.promised > length)
+            && let Some(replica) = machine.replica(chunk)
+            && (replica.promised > length || length == 0)
         {
             self.moving.insert(node.to_owned(), (MOVES, CUTTING));
-            self.cut.insert((node.to_owned(), chunk));
+            if replica.promised > length {
+                self.cut.insert((node.to_owned(), chunk));
+            }
         }
         if let Some(chunk) = take(&mut self.purging, node)
             && machine.replica(chunk).is_some_and(|replica| replica.is_moving)

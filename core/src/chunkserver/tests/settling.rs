@@ -1,5 +1,6 @@
 //! Fencing, voting, completing, sealing.
 
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::world::*;
@@ -267,6 +268,38 @@ fn an_empty_chunk_can_be_sealed() {
     world.pass(20_000);
     assert_eq!(world.state(0, 5), Some(ReplicaState::Sealed));
     assert!(world.nodes[0].alarms.is_empty());
+}
+
+/// Server 0 loses its power when it seals a chunk in which there is nothing, and of the names that are not durable the sidecar's is
+/// kept. What it has, and what it says of that.
+fn empty_and_cut_short(defects: Defects) -> (Option<ReplicaState>, Vec<String>) {
+    let mut world = World::new();
+    world.plant(defects);
+    let grant = world.grant(5, Durability::Sync);
+    world.nodes[0].disk.failing = Some(("chunks/05", DiskError::NoSpace));
+    world.open(&grant);
+    world.append(5, 1, 0, b"no room for this");
+    world.nodes[0].disk.failing = None;
+    world.nodes[0].stuck = Some("SyncDir(DiskPath { volume: 0, name: \"chunks/05\"");
+    world.seal(&[0, 1], 5, b"");
+    world.nodes[0].stuck = None;
+    world.nodes[0].disk.keep(|name| name.ends_with(".meta"));
+    world.restart(0, true);
+    (world.state(0, 5), core::mem::take(&mut world.nodes[0].alarms))
+}
+
+#[test]
+fn the_file_of_an_empty_chunk_has_a_name_before_its_sidecar_has() {
+    let (state, alarms) = empty_and_cut_short(Defects::none());
+    assert_ne!(state, Some(ReplicaState::Damaged));
+    assert!(alarms.is_empty(), "{alarms:?}");
+}
+
+#[cfg(feature = "defects")]
+#[test]
+fn a_sidecar_without_an_empty_file_is_damage() {
+    let (state, alarms) = empty_and_cut_short(Defects::one(crate::defect::Defect::EmptyNameNotSynced));
+    assert_eq!((state, alarms.is_empty()), (Some(ReplicaState::Damaged), false));
 }
 
 #[test]
