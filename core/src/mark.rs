@@ -77,7 +77,6 @@ pub const MARKS: &[&str] = &[
     "locations.leaving",
     "locations.unreported",
     "losers.forgotten_first",
-    "losers.left_in_place",
     "losers.needed",
     "oplog.damage",
     "oplog.disk_error",
@@ -169,8 +168,7 @@ pub const MARKS: &[&str] = &[
 ];
 
 /// Marks that no sweep can reach, because what leads there breaks a promise that storms keep (a peer that lies, a damaged
-/// log, a master that lost what it had logged, a copied data directory), needs too many strokes of bad luck in one process, or is a
-/// protocol that writers do not speak yet. Each is reached by a directed story.
+/// log, a master that lost what it had logged, a copied data directory) or a protocol that writers do not speak yet. Each is reached by a directed story.
 pub const DIRECTED: &[&str] = &[
     "append.gap",
     "catalog.retry_applied",
@@ -180,7 +178,6 @@ pub const DIRECTED: &[&str] = &[
     "drop.kept_for_good",
     "fence.other_volume",
     "fence.superseded",
-    "losers.left_in_place",
     "oplog.damage",
     "recovery.copied_volume",
     "recovery.foreign_file",

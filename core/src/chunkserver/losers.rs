@@ -91,13 +91,8 @@ impl Chunkserver {
         let goes_early = self.setup.defects.has(Defect::LoserGoesEarly);
         let replicas = &self.replicas;
         let stays = |loser: &Loser| replicas.get(&loser.chunk).map(|r| (r.state, r.kept.is_at_risk()));
-        self.losers.retain(|loser| {
-            let is_left = loser.is_needed && matches!(stays(loser), Some((ReplicaState::Damaged, _)));
-            if is_left {
-                reached!("losers.left_in_place");
-            }
-            !is_left
-        });
+        self.losers
+            .retain(|loser| !loser.is_needed || !matches!(stays(loser), Some((ReplicaState::Damaged, _))));
         for loser in &mut self.losers {
             loser.is_needed = stays(loser) == Some((ReplicaState::Sealed, true)) && !goes_early;
             if loser.is_needed {
