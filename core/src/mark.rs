@@ -168,7 +168,8 @@ pub const MARKS: &[&str] = &[
 ];
 
 /// Marks that no sweep can reach, because what leads there breaks a promise that storms keep (a peer that lies, a damaged
-/// log, a master that lost what it had logged, a copied data directory) or a protocol that writers do not speak yet. Each is reached by a directed story.
+/// log, a master that lost what it had logged, a copied data directory) or a protocol that writers do not speak yet. Each is
+/// reached by a directed story.
 pub const DIRECTED: &[&str] = &[
     "append.gap",
     "catalog.retry_applied",

@@ -433,7 +433,7 @@ pub(crate) fn is_purged(path: &str) -> bool {
 
 /// The chunk whose sidecar is at `path` on a volume, to be purged.
 pub(crate) fn purged_sidecar(path: &str) -> Option<ChunkId> {
-    let is_sidecar = is_purged(path) && path.contains(".meta.");
+    let is_sidecar = is_purged(path) && path.contains(SIDECAR);
     if is_sidecar { chunk_of_any(path) } else { None }
 }
 

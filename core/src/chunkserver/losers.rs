@@ -85,9 +85,12 @@ impl Chunkserver {
         self.start_losers();
     }
 
-    /// The next one to go comes to the front; false if all that are left are needed. If the one that stayed turned out to be
-    /// damaged before it was durable, this one is left where it is: the next start takes it.
+    /// The next one to go comes to the front, unless one is under way; false if there is none, or all that are left are needed. If
+    /// the one that stayed turned out to be damaged before it was durable, this one is left where it is: the next start takes it.
     fn choose_loser(&mut self) -> bool {
+        if !self.is_loser_waiting() {
+            return !self.losers.is_empty();
+        }
         let goes_early = self.setup.defects.has(Defect::LoserGoesEarly);
         let replicas = &self.replicas;
         let stays = |loser: &Loser| replicas.get(&loser.chunk).map(|r| (r.state, r.kept.is_at_risk()));
@@ -99,12 +102,13 @@ impl Chunkserver {
                 reached!("losers.needed");
             }
         }
-        let next = self.losers.iter().position(|loser| !loser.is_needed);
-        next.inspect(|next| self.losers.swap(0, *next)).is_some()
+        let Some(next) = self.losers.iter().position(|loser| !loser.is_needed) else { return false };
+        self.losers.swap(0, next);
+        true
     }
 
     fn step_losers(&mut self) {
-        while (!self.is_loser_waiting() || self.choose_loser())
+        while self.choose_loser()
             && let Some(&Loser { chunk, volume, forgets_first, phase, .. }) = self.losers.front()
         {
             let is_in_use = self.volume(volume).is_ready();

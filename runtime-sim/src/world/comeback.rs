@@ -82,15 +82,13 @@ impl World {
         after.go_down(crash.power, rng);
         let mut last = next(crash.power, rng);
         if let Some(again) = crash.again {
-            after.unreadable = again.unreadable;
-            after.recover(&mut make(&last), now, rng, (again.after, again.changing));
-            after.unreadable = None;
+            after.recover(&mut make(&last), now, rng, Some(&again));
             after.go_down(again.power, rng);
             last = next(again.power, rng);
         }
         let mut machine = make(&last);
         after.alarms.clear();
-        let halted = after.recover(&mut machine, now, rng, (u64::MAX, false));
+        let halted = after.recover(&mut machine, now, rng, None);
         Comeback { machine, halted, alarms: after.alarms, volumes: after.volumes, at_risk }
     }
 
@@ -101,7 +99,7 @@ impl World {
         let under_way = node.under_way.values().map(|op| (op.op, op.request.clone(), op.mark)).collect();
         let birth = node.birth(now);
         let volumes = node.volumes.iter().map(Volume::fork).collect();
-        let after = Aftermath { volumes, under_way, alarms: Vec::new(), unreadable: None };
+        let after = Aftermath { volumes, under_way, alarms: Vec::new() };
         (after, birth, node.clock.read(now))
     }
 }
@@ -111,7 +109,6 @@ struct Aftermath {
     volumes: Vec<Volume>,
     under_way: Vec<(OpId, DiskRequest, u64)>,
     alarms: Vec<String>,
-    unreadable: Option<DiskPath>,
 }
 
 impl Aftermath {
@@ -132,15 +129,17 @@ impl Aftermath {
         }
     }
 
-    /// Runs a new process until its disks are idle, or have carried out so many operations, perhaps from the first that changes
-    /// something. Why it ended, if it did.
+    /// Runs a new process until its disks are idle, or until it is to go down again. Why it ended, if it did.
     fn recover<M: Machine>(
         &mut self,
         machine: &mut M,
         now: Time,
         rng: &mut Rng,
-        (mut operations, mut from_change): (u64, bool),
+        again: Option<&Again>,
     ) -> Option<String> {
+        let mut left = again.map(|again| again.after);
+        let mut from_change = again.is_some_and(|again| again.changing);
+        let unreadable = again.and_then(|again| again.unreadable.as_ref());
         let mut effects = Effects::default();
         machine.handle(now, Input::Wake, &mut effects);
         loop {
@@ -155,7 +154,7 @@ impl Aftermath {
                     _ => {}
                 }
             }
-            if self.under_way.is_empty() || (operations == 0 && !from_change) {
+            if self.under_way.is_empty() || (left == Some(0) && !from_change) {
                 return None;
             }
             let next = rng.below(self.under_way.len() as u64) as usize;
@@ -163,13 +162,12 @@ impl Aftermath {
             if from_change {
                 from_change = !changes(&request);
             } else {
-                operations -= 1;
+                left = left.map(|left| left - 1);
             }
             let counts = &mut FaultCounts::default();
             let mut hands = Hands { rng, counts, sync_lost: false, failed: None };
             let is_read = matches!(request, DiskRequest::Read { .. });
-            let result = if is_read && self.unreadable.is_some() && request.path() == self.unreadable.as_ref()
-            {
+            let result = if is_read && unreadable.is_some() && request.path() == unreadable {
                 Err(DiskError::Io("a passing error".into()))
             } else {
                 self.volumes[usize::from(volume_of(&request))].execute(request, mark, &mut hands)

@@ -59,16 +59,15 @@ struct Memory {
     /// Replicas that each server has made durable after their seal.
     flushed: BTreeMap<String, u64>,
     copies: BTreeMap<String, Copies>,
-    /// What a server is told that a chunk is sealed as, and whose sidecar it purges, in the present input.
+    /// What a server is told that a chunk is sealed as in the present input.
     sealing: BTreeMap<String, (ChunkId, u64)>,
     /// Chunks that a server's present process was told to seal. If it can't, it may know more of their bytes than its journal does, and
     /// nobody was told of those.
     told_to_seal: BTreeMap<String, BTreeSet<ChunkId>>,
     /// Chunks that were sealed at less than a server had promised.
     cut: BTreeSet<(String, ChunkId)>,
-    purging: BTreeMap<String, ChunkId>,
-    /// Chunks that are being dropped, whose sidecar was purged, and whose bytes are still to follow it.
-    halfway: BTreeSet<(String, ChunkId)>,
+    /// Chunks whose sidecar a server has purged: their bytes went before, or are still to follow.
+    purged: BTreeSet<(String, ChunkId)>,
 }
 
 /// Copies that a server was told to make.
@@ -120,9 +119,9 @@ impl Memory {
         Some(one_in)
     }
 
-    /// Looks into what a server was told, or asks for, in the present input: some of what it does next must be done in an order that
-    /// two crashes in the midst of it would show.
-    fn look(&mut self, node: &str, machine: &Chunkserver) {
+    /// Looks into what a server was told to seal in the present input: what it does next must be done in an order that two crashes
+    /// in the midst of it would show.
+    fn look_at_seal(&mut self, node: &str, machine: &Chunkserver) {
         if let Some((chunk, length)) = take(&mut self.sealing, node)
             && let Some(replica) = machine.replica(chunk)
             && (replica.promised > length || length == 0)
@@ -131,11 +130,6 @@ impl Memory {
             if replica.promised > length {
                 self.cut.insert((node.to_owned(), chunk));
             }
-        }
-        if let Some(chunk) = take(&mut self.purging, node)
-            && machine.replica(chunk).is_some_and(|replica| replica.is_moving)
-        {
-            self.halfway.insert((node.to_owned(), chunk));
         }
     }
 
@@ -205,18 +199,17 @@ pub fn watch(cluster: &Cluster, known_damage: KnownDamage, violations: &Violatio
         }
         _ => {}
     });
-    let purged = memory.clone();
+    let asked = memory.clone();
     cluster.world.observe_disks(move |_, node, request| match request {
         DiskRequest::Remove(path) => {
             if let Some(chunk) = purged_sidecar(&path.name) {
-                lock(&purged).purging.insert(node.to_owned(), chunk);
+                lock(&asked).purged.insert((node.to_owned(), chunk));
             }
         }
         DiskRequest::Rename { from, .. } => {
-            let memory = &mut *lock(&purged);
-            if !memory.halfway.is_empty()
-                && let Some(chunk) = chunk_of(&from.name)
-                && memory.halfway.remove(&(node.to_owned(), chunk))
+            if let Some(chunk) = chunk_of(&from.name)
+                && let memory = &mut *lock(&asked)
+                && memory.purged.remove(&(node.to_owned(), chunk))
             {
                 memory.moving.insert(node.to_owned(), (MOVES, PURGING));
             }
@@ -242,7 +235,7 @@ pub fn watch(cluster: &Cluster, known_damage: KnownDamage, violations: &Violatio
         if recovered && machine.second_replicas() > 0 {
             memory.moving.insert(node.to_owned(), (MOVES, RECOVERED));
         }
-        memory.look(node, machine);
+        memory.look_at_seal(node, machine);
         let moving = memory.moving(node);
         let flushed = memory.has_flushed(node, machine.flushed());
         // What it can't read now its successor may find beside what came in its place.

@@ -59,7 +59,7 @@ fn volume_away(cluster: &Cluster, node: String, normal: DiskFaults) -> Undo {
 }
 
 /// Nothing else may have ended it.
-fn start_again(cluster: &Cluster, node: &str) {
+pub(super) fn start_again(cluster: &Cluster, node: &str) {
     if cluster.world.is_up(node) {
         cluster.world.kill(node);
     }

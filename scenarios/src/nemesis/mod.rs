@@ -465,8 +465,7 @@ pub fn heal(cluster: &Cluster) {
     // A volume that met an error stays out of use until its server is started again.
     for server in cluster.server_names().into_iter().chain([MASTER.to_owned()]) {
         if disk::had_errors(cluster, &server) {
-            world.kill(&server);
-            world.restart(&server);
+            disk::start_again(cluster, &server);
         }
     }
 }

@@ -191,7 +191,7 @@ fn a_sealed_replica_with_a_passing_read_error_is_taken_back_by_the_scrubber() {
     let mut world = World::new();
     world.write(5, b"sound");
     world.seal(&[0], 5, b"sound");
-    world.nodes[0].disk.failing = Some(("Read { path: DiskPath { volume: 0, name: \"chunks/05/", io()));
+    world.nodes[0].disk.failing = Some((reads_of_5(0), io()));
     assert!(world.read(0, 5, V2, 0, 5).is_err());
     assert_eq!(world.state(0, 5), Some(ReplicaState::Damaged));
     world.nodes[0].disk.failing = None;
@@ -228,7 +228,7 @@ fn a_passing_read_error_does_not_cost_an_unsealed_replica_its_vote() {
     let mut world = World::new();
     let grant = world.write(5, b"sound");
     let vote = world.fence(0, &grant);
-    world.nodes[0].disk.failing = Some(("Read { path: DiskPath { volume: 0, name: \"chunks/05/", io()));
+    world.nodes[0].disk.failing = Some((reads_of_5(0), io()));
     assert!(world.read(0, 5, V1, 0, 5).is_err());
     world.nodes[0].disk.failing = None;
     assert_eq!(world.fence(0, &grant), vote);

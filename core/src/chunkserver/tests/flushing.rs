@@ -251,8 +251,7 @@ fn what_a_sync_could_not_save_and_has_rotted_stays_damaged() {
 fn a_passing_read_error_is_forgiven_once_the_chunk_is_durable() {
     let bytes = pattern(1_000);
     let mut world = sealed_in_the_page_cache(&bytes);
-    world.nodes[0].disk.failing =
-        Some(("Read { path: DiskPath { volume: 0, name: \"chunks/05/", DiskError::Io("once".into())));
+    world.nodes[0].disk.failing = Some((reads_of_5(0), DiskError::Io("once".into())));
     assert!(world.read(0, 5, V2, 0, 5).is_err());
     world.nodes[0].disk.failing = None;
     assert_eq!(world.state(0, 5), Some(ReplicaState::Damaged));
@@ -364,11 +363,7 @@ fn cached_and_durable(defects: Defects, readable: bool) -> (World, u16) {
     let cached = world.view(0, 5).unwrap();
     assert!(!cached.is_durable);
     world.put_files_of(1, 5, 1 - cached.volume_index);
-    let of_durable = [
-        "Read { path: DiskPath { volume: 1, name: \"chunks/05/",
-        "Read { path: DiskPath { volume: 0, name: \"chunks/05/",
-    ];
-    world.nodes[0].disk.failing = (!readable).then(|| (of_durable[usize::from(cached.volume_index)], io()));
+    world.nodes[0].disk.failing = (!readable).then(|| (reads_of_5(1 - cached.volume_index), io()));
     world.plant(defects);
     world.nodes[0].disk.failing = None;
     (world, cached.volume_index)

@@ -56,7 +56,7 @@ fn a_journal_that_is_rewritten_meanwhile_has_no_note_of_what_could_not_be_read()
         if state == ReplicaState::Sealed {
             world.seal(&[0], 5, b"promised");
         }
-        world.nodes[0].disk.failing = Some(("Read { path: DiskPath { volume: 0, name: \"chunks/05/", io()));
+        world.nodes[0].disk.failing = Some((reads_of_5(0), io()));
         world.restart(0, false);
         assert_eq!(world.state(0, 5), Some(ReplicaState::Damaged));
         let before = world.nodes[0].disk.find("journal-")[0].clone();
@@ -99,10 +99,6 @@ fn what_cannot_be_read_may_be_the_better_one_of_two_replicas() {
 /// Whether it has the sound replica then, for each of the two ways round.
 fn sound_one_stays(defects: Defects) -> [bool; 2] {
     let bytes = pattern(10_000);
-    let of_volume = |volume| match volume {
-        0 => "Read { path: DiskPath { volume: 0, name: \"chunks/05/",
-        _ => "Read { path: DiskPath { volume: 1, name: \"chunks/05/",
-    };
     [0, 1].map(|broken| {
         let mut world = World::new();
         world.volumes = 2;
@@ -113,7 +109,7 @@ fn sound_one_stays(defects: Defects) -> [bool; 2] {
         let sidecars = world.nodes[0].disk.find(".meta");
         let sidecar = sidecars.iter().find(|path| path.volume == broken).unwrap();
         world.nodes[0].disk.flip(sidecar, 20);
-        world.nodes[0].disk.failing = Some((of_volume(1 - broken), io()));
+        world.nodes[0].disk.failing = Some((reads_of_5(1 - broken), io()));
         world.restart(0, false);
         world.nodes[0].disk.failing = None;
         world.restart(0, false);

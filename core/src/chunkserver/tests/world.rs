@@ -472,6 +472,14 @@ pub(super) fn copy(world: &World, node: usize, sealed: SealedChunk, sources: &[&
 }
 
 /// A disk error that passes.
+/// Reads on a volume of what lies where chunk 5 is, for `MemoryDisk::failing`.
+pub(super) fn reads_of_5(volume: u16) -> &'static str {
+    match volume {
+        0 => "Read { path: DiskPath { volume: 0, name: \"chunks/05/",
+        _ => "Read { path: DiskPath { volume: 1, name: \"chunks/05/",
+    }
+}
+
 pub(super) fn io() -> DiskError {
     DiskError::Io("for a while".into())
 }
