@@ -197,6 +197,8 @@ defects! {
     OrphanMovedFirst = "orphan-moved-first",
     /// A journal that rotted is taken for one whose last write was torn.
     JournalRotTrusted = "journal-rot-trusted",
+    /// A hole at a journal's end is taken for a torn write, though the machine has not lost power.
+    HoleTakenForTear = "hole-taken-for-tear",
     /// A volume without room for a new journal is out of use.
     FullVolumeFails = "full-volume-fails",
     /// A journal that goes on for want of room is written from its beginning.

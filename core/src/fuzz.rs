@@ -99,7 +99,8 @@ fn with_checksums(mut input: &[u8]) -> Vec<u8> {
 }
 
 /// A log that was written as the machines write it, then cut or damaged in one place: no record may be invented or
-/// changed, and damage below a durable end must be told from a tear.
+/// changed, and damage below a durable end must be told from a tear, and a tear from what a
+/// process leaves that dies.
 pub fn log_damage(input: &[u8]) {
     let Some((how, script)) = input.split_first_chunk::<4>() else { return };
     let log = Written::new(script);
@@ -130,6 +131,9 @@ pub fn log_damage(input: &[u8]) {
         Ok(end) => {
             assert!(cut || !witnessed, "damage at {bad} was taken for a torn tail: {end:?}");
             assert_eq!(end.valid_end, bad);
+            // A process that dies cuts a log. A length that grew beyond its end looks the same.
+            let grew = (1..5).contains(&(HEADER_BYTES + at as u64 - bad));
+            assert!(if cut { !end.holed } else { end.holed || grew }, "byte {at}, cut: {cut}: {end:?}");
         }
     }
 }

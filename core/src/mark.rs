@@ -103,6 +103,7 @@ pub const MARKS: &[&str] = &[
     "recovery.foreign_volume",
     "recovery.identity_damaged",
     "recovery.identity_missing",
+    "recovery.journal_holed",
     "recovery.journal_kept",
     "recovery.note_of_nothing",
     "recovery.orphan",

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use cairn_core::chunkserver::Chunkserver;
 use cairn_core::defect::Defects;
-use cairn_core::id::{Address, ChunkId, ChunkUuid, ClusterId};
+use cairn_core::id::{Address, BootId, ChunkId, ChunkUuid, ClusterId};
 use cairn_core::log::{FileHeader, HEADER_BYTES, Scan, ScanEnd};
 use cairn_core::master::Master;
 use cairn_core::message::{Grant, Identity, MasterReply, Message};
@@ -55,7 +55,8 @@ struct Memory {
     power_cuts: BTreeMap<String, Time>,
     disk_errors: BTreeSet<String>,
     jumps: BTreeSet<String>,
-    torn_journals: BTreeMap<String, Time>,
+    /// When a journal's end flipped, and the boot in which it is told from a torn write.
+    torn_journals: BTreeMap<String, (Time, Option<BootId>)>,
     struck: bool,
     /// Servers that joined later: their racks.
     joined: Vec<String>,
@@ -310,13 +311,18 @@ impl Cluster {
         lock(&self.memory).jumps.contains(node)
     }
 
-    pub(crate) fn note_torn_journal(&self, node: &str) {
-        lock(&self.memory).torn_journals.insert(node.to_owned(), self.world.now());
+    /// A bit of a node's journal flipped near its end: `holed`, as no process leaves it that dies.
+    pub(crate) fn note_torn_journal(&self, node: &str, holed: bool) {
+        let (now, boot) = (self.world.now(), holed.then(|| self.world.boot(node)));
+        let torn = &mut lock(&self.memory).torn_journals;
+        let boot = if torn.get(node).is_some_and(|(_, boot)| boot.is_none()) { None } else { boot };
+        torn.insert(node.to_owned(), (now, boot));
     }
 
     /// When a bit of a node's journal last flipped so near to its end that it can't be told from a torn write.
     pub(crate) fn journal_torn_at(&self, node: &str) -> Option<Time> {
-        lock(&self.memory).torn_journals.get(node).copied()
+        let (at, told_in) = lock(&self.memory).torn_journals.get(node).copied()?;
+        told_in.is_none_or(|boot| boot != self.world.boot(node)).then_some(at)
     }
 
     pub(crate) fn note_strike(&self) {
@@ -365,11 +371,6 @@ pub fn chunk_path(cluster: ClusterId, chunk: ChunkId) -> String {
 /// Whether a path on a volume is a chunk's bytes in their place, neither sidecar nor staged nor in quarantine.
 pub fn is_chunk_file(path: &str) -> bool {
     chunk_of(path).is_some()
-}
-
-/// Whether damage in a journal can't be told from a write that a crash tore: the documented limit.
-pub(crate) fn seems_torn(journal: &[u8]) -> bool {
-    scan_end(journal).is_some()
 }
 
 /// The records of a journal or a segment of the operation log; `None` if it is just being made, or its header is damaged.

@@ -73,7 +73,8 @@ pub fn profile(defect: Defect) -> Profile {
         | Defect::NoReportVersionCheck
         | Defect::DamagedVotes
         | Defect::ReplayForgetsDamage
-        | Defect::JournalRotTrusted => Profile::Flips,
+        | Defect::JournalRotTrusted
+        | Defect::HoleTakenForTear => Profile::Flips,
         Defect::ReportBlind
         | Defect::DropUnchecked
         | Defect::OrderedDropCounts

@@ -150,10 +150,11 @@ impl Chunkserver {
         // A tombstone binds until its session ends: an Open of an earlier session is refused for that alone.
         self.tombstones.retain(|_, t| t.volume != index || session.is_none_or(|id| id == t.session));
         let records = self.journal_snapshot(index);
+        let boot = self.setup.boot;
         let volume = self.volume_mut(index);
         let number = volume.journal.number + 1;
-        let (pieces, end) =
-            journal::whole_file(volume.identity.volume.0, volume.journal.next_index(), &records);
+        let (owner, first_index) = (volume.identity.volume, volume.journal.next_index());
+        let (pieces, end) = journal::whole_file(owner, boot, first_index, &records);
         volume.journal.rewriting = true;
         volume.switch = Some((journal::install(index, number, pieces), Some((number, end))));
         self.step_rewrite(index);

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::codec::{self, DecodeError};
 use crate::disk::DiskPath;
-use crate::id::{ChunkId, ChunkVersion, SessionId, WriterId};
+use crate::id::{BootId, ChunkId, ChunkVersion, SessionId, VolumeId, WriterId};
 use crate::limits::JOURNAL_GROUP;
 use crate::log::{FileHeader, GroupWriter, HEADER_BYTES, LogKind, MAX_RECORD};
 use crate::message::Grant;
@@ -38,6 +38,8 @@ pub(super) enum Record {
     Damaged { chunk: ChunkId, version: ChunkVersion },
     /// The journal has nothing more to say about the replica: it was sealed, dropped, replaced or found sound.
     Forget { chunk: ChunkId },
+    /// The boot of the machine under which the file was begun: its first record.
+    Begun { boot: BootId },
 }
 
 impl Record {
@@ -50,6 +52,7 @@ impl Record {
             Record::Tombstone { .. } => 4,
             Record::Damaged { .. } => 5,
             Record::Forget { .. } => 6,
+            Record::Begun { .. } => 7,
         };
         (op, codec::encode(self))
     }
@@ -276,11 +279,17 @@ impl Journal {
 }
 
 /// A whole journal file that holds `records`, in pieces that one disk write each can take.
-pub(super) fn whole_file(owner: u64, first_index: u64, records: &[Record]) -> (Vec<Bytes>, End) {
-    let header = FileHeader { kind: LogKind::Journal, owner, first_index };
+pub(super) fn whole_file(
+    owner: VolumeId,
+    boot: BootId,
+    first_index: u64,
+    records: &[Record],
+) -> (Vec<Bytes>, End) {
+    let header = FileHeader { kind: LogKind::Journal, owner: owner.0, first_index };
     let mut pieces = alloc::vec![Bytes::copy_from_slice(&header.encode())];
     let (mut end, mut index) = (HEADER_BYTES, first_index);
-    let mut records = records.iter().peekable();
+    let begun = Record::Begun { boot };
+    let mut records = core::iter::once(&begun).chain(records).peekable();
     while records.peek().is_some() {
         let mut group = GroupWriter::new(end, end, index);
         while group.len() < JOURNAL_GROUP {
@@ -337,6 +346,8 @@ pub(super) struct Replay {
     pub(super) replicas: BTreeMap<ChunkId, Replayed>,
     pub(super) tombstones: BTreeMap<ChunkId, (ChunkVersion, SessionId)>,
     pub(super) damaged: BTreeMap<ChunkId, ChunkVersion>,
+    /// The boot under which the file was begun.
+    pub(super) begun: Option<BootId>,
 }
 
 impl Replay {
@@ -392,6 +403,7 @@ impl Replay {
             Record::Damaged { chunk, version } => {
                 self.damaged.insert(chunk, version);
             }
+            Record::Begun { boot } => self.begun = Some(boot),
             Record::Forget { chunk } => {
                 self.replicas.remove(&chunk);
                 self.damaged.remove(&chunk);

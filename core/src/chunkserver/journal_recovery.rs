@@ -4,10 +4,12 @@ use alloc::format;
 use alloc::string::ToString;
 use alloc::vec::Vec;
 
+use bytes::Bytes;
+
 use super::Chunkserver;
 use super::identity::Identity;
 use super::job::data_of;
-use super::journal::{self, Record, Replay};
+use super::journal::{self, End, Record, Replay};
 use super::names;
 use super::recovery::{Phase, Recovery};
 use super::script::Script;
@@ -21,10 +23,9 @@ use crate::machine::Level;
 use crate::reached;
 
 impl Recovery {
-    /// Has a journal of `records` take over from the one that was read.
-    fn new_journal(&mut self, index: u16, owner: VolumeId, first_index: u64, records: &[Record]) {
+    /// Has a journal take over from the one that was read.
+    fn replace_journal(&mut self, index: u16, (pieces, end): (Vec<Bytes>, End)) {
         let number = self.journal.unwrap_or(0) + 1;
-        let (pieces, end) = journal::whole_file(owner.0, first_index, records);
         self.script.append(journal::install(index, number, pieces));
         self.stale_journals.extend(self.journal.replace(number));
         self.journal_end = Some(end);
@@ -116,8 +117,14 @@ impl Chunkserver {
             && let Some(Err(damage)) = &verdict
         {
             let (valid_end, durable_end) = (damage.offset, damage.offset);
-            verdict =
-                Some(Ok(ScanEnd { valid_end, durable_end, next_index: 1, torn: 0, ends_with_mark: true }));
+            verdict = Some(Ok(ScanEnd {
+                valid_end,
+                durable_end,
+                next_index: 1,
+                torn: 0,
+                holed: false,
+                ends_with_mark: true,
+            }));
         }
         let mut malformed = false;
         while let Some((_, _, payload)) = scan.next_record() {
@@ -132,6 +139,11 @@ impl Chunkserver {
             }
             None => self.read_journal(index, r),
             Some(Err(damage)) => self.journal_damaged(index, r, &damage.to_string()),
+            Some(Ok(end)) if self.is_rotten(r, &end) => {
+                reached!("recovery.journal_holed");
+                let why = format!("byte {} is wrong, which no crash can have made", end.valid_end);
+                self.journal_damaged(index, r, &why);
+            }
             Some(Ok(end)) => {
                 if end.torn > 0 {
                     reached!("recovery.torn_journal");
@@ -139,19 +151,27 @@ impl Chunkserver {
                 // What was read may be in the page cache only, marked as clean by a sync that failed: another sync of
                 // the same file would promise nothing. A new file is written for good.
                 let (offset, next_index, marked) = (end.valid_end, end.next_index, end.ends_with_mark);
-                r.sound = r.journal.map(|number| (number, journal::End { offset, next_index, marked }));
+                r.sound = r.journal.map(|number| (number, End { offset, next_index, marked }));
                 r.forget_dropped(self.setup.defects);
                 r.forget_notes_of_nothing();
                 if self.setup.defects.has(Defect::ReplayForgetsDamage) {
                     r.replay.damaged.clear();
                 }
                 let records = r.replay.records();
-                r.new_journal(index, self.volume(index).identity.volume, end.next_index, &records);
+                let (owner, boot) = (self.volume(index).identity.volume, self.setup.boot);
+                r.replace_journal(index, journal::whole_file(owner, boot, end.next_index, &records));
                 r.phase = Phase::Tails;
                 self.next_tail(index, r);
             }
         }
         Ok(())
+    }
+
+    /// Whether a journal's end is not a torn write: its beginning was durable before it had a name, and a process that dies makes no
+    /// holes.
+    fn is_rotten(&self, r: &Recovery, end: &ScanEnd) -> bool {
+        let unbroken = r.replay.begun.is_none_or(|boot| boot == self.setup.boot && end.holed);
+        end.torn > 0 && unbroken && !self.setup.defects.has(Defect::HoleTakenForTear)
     }
 
     /// What was promised below the damage is not known any more, so every promise of the volume is void: it becomes
@@ -191,7 +211,7 @@ impl Chunkserver {
             r.script.step(DiskRequest::SyncDir(quarantine));
             r.sync_dirs(index);
         }
-        r.new_journal(index, identity.volume, 1, &records);
+        r.replace_journal(index, journal::whole_file(identity.volume, self.setup.boot, 1, &records));
         self.volume_mut(index).identity = identity;
         r.phase = Phase::Tails;
         self.next_tail(index, r);
@@ -210,7 +230,7 @@ impl Chunkserver {
         r.stale_journals.retain(|stale| *stale != number);
         (r.journal, r.journal_end, r.journal_at) = (Some(number), Some(end), 0);
         if self.setup.defects.has(Defect::KeptJournalOverwritten) {
-            r.journal_end = Some(journal::End { offset: HEADER_BYTES, ..end });
+            r.journal_end = Some(End { offset: HEADER_BYTES, ..end });
         }
         r.phase = Phase::Rewriting;
         self.recovery_disk(index, 0, DiskRequest::Remove(names::journal_new(index)));

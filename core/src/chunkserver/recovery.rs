@@ -334,7 +334,7 @@ impl Chunkserver {
         for dir in ["chunks", "staging", "quarantine"] {
             r.script.step(DiskRequest::MakeDir(DiskPath::new(index, dir)));
         }
-        let (pieces, _) = journal::whole_file(identity.volume.0, 1, &[]);
+        let (pieces, _) = journal::whole_file(identity.volume, self.setup.boot, 1, &[]);
         r.script.append(journal::install(index, 1, pieces));
         r.script.append(identity.write(index));
         r.identity = Some(identity);

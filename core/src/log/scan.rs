@@ -3,7 +3,8 @@
 //! The verdict: if no valid group header follows the first invalid record, or those that do were written before the
 //! invalid place was durable, the tail is torn and is cut. If a later group says that the place had been durable, it is
 //! damage. Damage inside the very last group can't be told from a tear: the documented limit, kept small by the empty
-//! group that an idle log adds.
+//! group that an idle log adds. Some tears are *holed*: more than the beginning of a write, which is all that a process leaves
+//! that dies. Only a loss of power, or damage, makes a hole.
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
@@ -34,6 +35,8 @@ pub struct ScanEnd {
     pub next_index: u64,
     /// Bytes after `valid_end` that are no valid records: a torn tail to cut.
     pub torn: u64,
+    /// Whether what is torn is more than the beginning of a write: a record is all there and wrong, or a group follows.
+    pub holed: bool,
     /// Whether the last valid record is a group header: nothing that matters follows the previous group.
     pub ends_with_mark: bool,
 }
@@ -65,6 +68,7 @@ impl Scan {
                 durable_end: HEADER_BYTES,
                 next_index: first_index,
                 torn: 0,
+                holed: false,
                 ends_with_mark: false,
             },
         }
@@ -100,11 +104,13 @@ impl Scan {
                     at = (self.end.valid_end - self.base) as usize;
                 }
                 (Parsed::Incomplete, None) if !at_end => break,
-                (Parsed::Incomplete | Parsed::Invalid, None) => {
+                (parsed @ (Parsed::Incomplete | Parsed::Invalid), None) => {
                     self.bad_at = Some(offset);
+                    self.end.holed = matches!(parsed, Parsed::Invalid);
                     at += 1;
                 }
                 (Parsed::Record { op: OP_GROUP, payload }, Some(bad)) => {
+                    self.end.holed = true;
                     if decode(payload).is_some_and(|header| header.durable_end > bad) {
                         self.damage = Some(LogDamage { offset: bad, witness: offset });
                     }

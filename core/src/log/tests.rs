@@ -54,6 +54,7 @@ proptest! {
         let end = end.unwrap();
         prop_assert!(groups.concat().starts_with(&records));
         prop_assert_eq!(end.valid_end + end.torn, HEADER_BYTES + kept.len() as u64);
+        prop_assert!(!end.holed, "a process that dies leaves this");
     }
 
     #[test]
@@ -67,7 +68,11 @@ proptest! {
             let damage = end.unwrap_err();
             prop_assert!(damage.offset <= HEADER_BYTES + at as u64);
         } else {
-            prop_assert!(end.unwrap().torn > 0);
+            let end = end.unwrap();
+            prop_assert!(end.torn > 0);
+            // A record that seems to go on after the end of the file is what a process leaves that dies.
+            let length = end.valid_end + 1..end.valid_end + 5;
+            prop_assert!(end.holed || length.contains(&(HEADER_BYTES + at as u64)));
         }
         prop_assert!(groups.concat().starts_with(&records));
     }
@@ -92,7 +97,8 @@ fn an_unsynced_hole_below_an_unsynced_group_is_a_torn_tail() {
     file.extend(second.finish());
     let (records, end) = scan(&file, 64);
     assert!(records.is_empty());
-    assert_eq!(end.unwrap().valid_end, HEADER_BYTES);
+    let end = end.unwrap();
+    assert_eq!((end.valid_end, end.holed), (HEADER_BYTES, true));
 }
 
 #[test]

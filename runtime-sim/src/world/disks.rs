@@ -182,11 +182,13 @@ impl World {
         done
     }
 
-    /// Inverts a random bit of a random file among those whose path `choose` accepts; `None` if none could be struck.
+    /// Inverts a random bit of the last `within` bytes of a random file among those whose path `choose` accepts; `None` if none
+    /// could be struck.
     pub fn flip_random_bit(
         &self,
         name: &str,
         rng: &mut Rng,
+        within: u64,
         choose: impl Fn(&str) -> bool,
     ) -> Option<Damage> {
         let now = self.now();
@@ -204,7 +206,8 @@ impl World {
         }
         for _ in 0..8 {
             let (volume, path, length) = rng.pick(&candidates)?;
-            let bit = rng.below(length * 8);
+            let first = length.saturating_sub(within);
+            let bit = first * 8 + rng.below((length - first) * 8);
             if state.volume(name, *volume).flip(path, bit) {
                 state.faults.bit_flips += 1;
                 return Some(state.record(now, name, *volume, path, bit / 8, DamageKind::BitFlip));

@@ -177,6 +177,11 @@ impl World {
         self.state(name) == NodeState::Up
     }
 
+    /// The boot that a node's machine is in.
+    pub fn boot(&self, name: &str) -> BootId {
+        self.lock().node(name).boot
+    }
+
     /// Kills the process: memory and connections are gone, page cache and disk stay, operations under way happen or not.
     pub fn kill(&self, name: &str) {
         self.stop(name, false);

@@ -177,9 +177,9 @@ fn a_flipped_bit_is_read_until_it_is_overwritten() {
         assert!(!world.flip_bit("a", 0, "file", 8 * 600), "not durable, so not at rest");
         assert!(!world.flip_bit("a", 0, "file", 8 * 1_000), "beyond the end");
         let mut rng = world.rng("flips");
-        let flip = world.flip_random_bit("a", &mut rng, |path| path == "file").unwrap();
+        let flip = world.flip_random_bit("a", &mut rng, u64::MAX, |path| path == "file").unwrap();
         assert_eq!((flip.node.as_str(), flip.path.as_str()), ("a", "file"));
-        assert!(world.flip_random_bit("a", &mut rng, |path| path == "other").is_none());
+        assert!(world.flip_random_bit("a", &mut rng, u64::MAX, |path| path == "other").is_none());
     });
 }
 

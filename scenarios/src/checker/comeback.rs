@@ -207,11 +207,14 @@ pub fn watch(cluster: &Cluster, known_damage: KnownDamage, violations: &Violatio
             }
         }
         DiskRequest::Rename { from, .. } => {
-            if let Some(chunk) = chunk_of(&from.name)
-                && let memory = &mut *lock(&asked)
+            let memory = &mut *lock(&asked);
+            // Where a sidecar is moved, or comes anew, nothing is left to follow the one before.
+            if !memory.purged.is_empty()
+                && let Some(chunk) = chunk_of_any(&from.name)
                 && memory.purged.remove(&(node.to_owned(), chunk))
+                && chunk_of(&from.name).is_some()
             {
-                memory.moving.insert(node.to_owned(), (MOVES, PURGING));
+                memory.moving.insert(node.to_owned(), (3 * MOVES, PURGING));
             }
         }
         _ => {}
@@ -364,9 +367,10 @@ fn check(
     let unsynced = power && cluster.shape.is_relaxed();
     let is_replaced = |replica: &ReplicaView| knows.copies.is_some_and(|copies| copies.is_replaced(replica));
     let is_damaged = |replica: &ReplicaView| replica.state == ReplicaState::Damaged && !is_replaced(replica);
+    let is_kept = |now: &ReplicaView| now.state == ReplicaState::Sealed && now.is_durable;
     // Beside what is being dropped a sidecar may lie that an earlier power cut tore.
     let is_torn = |now: &ReplicaView| {
-        now.is_moving && cluster.shape.is_relaxed() && cluster.power_cut_at(node).is_some()
+        now.is_moving && !is_kept(now) && cluster.shape.is_relaxed() && cluster.power_cut_at(node).is_some()
     };
     for then in back.machine.replicas() {
         // A volume that is out of use now is read again then: what stands there the machine doesn't know.
@@ -379,6 +383,7 @@ fn check(
             !machine.is_journaled() && knows.told_damaged.contains(&(node.to_owned(), then.chunk));
         let is_told =
             now.is_some_and(|now| !now.is_moving || is_damaged(&now) || is_torn(&now) || is_forgiven);
+        let unsynced = unsynced && !now.as_ref().is_some_and(is_kept);
         if then.state == ReplicaState::Damaged && !is_told && !unsynced {
             return complain(format!("would find {} damaged, which it has not", then.chunk));
         }

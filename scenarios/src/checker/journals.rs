@@ -1,15 +1,16 @@
-//! A journal that rotted is noticed by the next process that reads it, and its volume goes on as another one (invariant 31).
+//! A journal that rotted is noticed by the next process that reads it, at its very end too unless the power failed, and its volume
+//! goes on as another one (invariant 31).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use cairn_core::chunkserver::Chunkserver;
 use cairn_core::disk::{DiskPath, DiskRequest};
-use cairn_core::id::VolumeId;
+use cairn_core::id::{BootId, VolumeId};
 use cairn_core::message::{FromServer, Message};
 use runtime_sim::DamageKind;
 
-use crate::cluster::{Cluster, is_journal, is_new, lock, seems_torn};
+use crate::cluster::{Cluster, is_journal, is_new, lock, scan_end};
 use crate::violation::Violations;
 
 const NAME: &str = "journals";
@@ -21,14 +22,21 @@ pub fn watch(cluster: &Cluster, violations: &Violations) {
     // Which journals each process has read: what rots afterwards is for the next one.
     let read: Arc<Mutex<BTreeSet<(String, DiskPath)>>> = Arc::default();
     let (rotten, seen, known) = (unnoticed.clone(), cluster.clone(), read.clone());
-    world.observe_disks(move |_, node, request| {
-        let DiskRequest::Read { path, offset: 0, .. } = request else { return };
-        if is_journal(&path.name)
-            && lock(&known).insert((node.to_owned(), path.clone()))
-            && is_rotten(&seen, node, path.volume, &path.name)
-        {
-            lock(&rotten).insert(node.to_owned());
+    // Where the latest journals were begun: as long as a boot lasts, they have no holes.
+    let mut begun: BTreeMap<(String, DiskPath), BootId> = BTreeMap::new();
+    world.observe_disks(move |_, node, request| match request {
+        DiskRequest::Rename { to, .. } if is_journal(&to.name) => {
+            begun.retain(|(of, path), _| of != node || path.volume != to.volume);
+            begun.insert((node.to_owned(), to.clone()), seen.world.boot(node));
         }
+        DiskRequest::Read { path, offset: 0, .. } if is_journal(&path.name) => {
+            let key = (node.to_owned(), path.clone());
+            let unbroken = begun.get(&key) == Some(&seen.world.boot(node));
+            if lock(&known).insert(key) && is_rotten(&seen, node, path, unbroken) {
+                lock(&rotten).insert(node.to_owned());
+            }
+        }
+        _ => {}
     });
     let noticed = unnoticed.clone();
     let (volumes, same) = (cluster.clone(), violations.clone());
@@ -83,12 +91,13 @@ impl Start {
     }
 }
 
-/// Whether bits flipped in a file so that it can't be taken for one whose last write was torn. A file whose header rotted
-/// may be anything.
-fn is_rotten(cluster: &Cluster, node: &str, volume: u16, path: &str) -> bool {
+/// Whether bits flipped in a file so that it can't be taken for one whose last write was torn, by a loss of power unless there was
+/// none. A file whose header rotted may be anything.
+fn is_rotten(cluster: &Cluster, node: &str, path: &DiskPath, unbroken: bool) -> bool {
     let here = |d: &runtime_sim::Damage| {
-        d.node == node && d.volume == volume && d.path == path && d.kind == DamageKind::BitFlip
+        d.node == node && d.volume == path.volume && d.path == *path.name && d.kind == DamageKind::BitFlip
     };
+    let seems_torn = |bytes: &[u8]| scan_end(bytes).is_some_and(|end| !end.holed || !unbroken);
     cluster.world.damage_standing().iter().any(here)
-        && cluster.world.with_file(node, volume, path, |bytes| !seems_torn(bytes)).unwrap_or(false)
+        && cluster.world.with_file(node, path.volume, &path.name, |bytes| !seems_torn(bytes)).unwrap_or(false)
 }

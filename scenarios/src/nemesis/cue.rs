@@ -46,6 +46,8 @@ pub enum Cue {
     Drop,
     /// A chunkserver is told to drop a replica of a chunk that no file has any more.
     Reclaim,
+    /// A chunkserver is told to drop the chunk that it was told to seal last.
+    DropLast,
     /// A chunkserver is told that it is registered.
     Registered,
     /// A client gets bytes that it reads.
@@ -56,7 +58,7 @@ pub enum Cue {
 
 impl Cue {
     /// All of them.
-    pub const EACH: [Cue; 16] = [
+    pub const EACH: [Cue; 17] = [
         Cue::Open,
         Cue::Data,
         Cue::Fence,
@@ -70,6 +72,7 @@ impl Cue {
         Cue::Complete,
         Cue::Drop,
         Cue::Reclaim,
+        Cue::DropLast,
         Cue::Registered,
         Cue::Read,
         Cue::Damage,
@@ -79,7 +82,7 @@ impl Cue {
     pub(crate) fn patience(self) -> Duration {
         match self {
             // It is waited for from the moment that its cause is struck.
-            Cue::CopyOver | Cue::Damage | Cue::Registered => Duration::from_secs(8),
+            Cue::CopyOver | Cue::Damage | Cue::Registered | Cue::DropLast => Duration::from_secs(8),
             Cue::Reclaim => Duration::from_secs(4),
             _ => Duration::from_secs(1),
         }
@@ -101,6 +104,7 @@ impl Cue {
                 Cue::Reclaim,
                 Message::ToServer(ToServer::Drop { chunk, reason: DropReason::Reclaimed, .. }),
             )
+            | (Cue::DropLast, Message::ToServer(ToServer::Drop { chunk, .. }))
             | (Cue::Vote, Message::FromServer(FromServer::Vote { chunk, .. })) => Some(Some(*chunk)),
             (Cue::Seal, Message::ToServer(ToServer::Seal { sealed, .. }))
             | (Cue::Copy | Cue::CopyOver, Message::ToServer(ToServer::Copy { sealed, .. })) => {
@@ -132,6 +136,8 @@ struct Waiting {
     all: BTreeMap<u64, Wait>,
     /// Who got bytes of a chunk from a writer.
     written: BTreeMap<ChunkId, BTreeSet<String>>,
+    /// What each chunkserver was told to seal last.
+    sealed: BTreeMap<String, ChunkId>,
 }
 
 #[derive(Debug)]
@@ -157,20 +163,28 @@ impl Stagehand {
         let hand = Stagehand::default();
         let seen = hand.clone();
         world.observe_messages(move |_, from, to, message| {
-            let Waiting { all, written, .. } = &mut *seen.lock();
+            let Waiting { all, written, sealed, .. } = &mut *seen.lock();
             if let Some(Some(chunk)) = Cue::Data.is(message) {
                 let nodes = written.entry(chunk).or_default();
                 if !nodes.contains(to) {
                     nodes.insert(to.to_owned());
                 }
             }
+            if let Some(Some(chunk)) = Cue::Seal.is(message) {
+                sealed.insert(to.to_owned(), chunk);
+            }
             for wait in all.values_mut().filter(|wait| wait.came.is_none()) {
                 let Some(chunk) = wait.cue.is(message) else { continue };
                 let node = if wait.cue == Cue::Damage { from } else { to };
                 let here = wait.at.as_deref().is_none_or(|at| at == node);
-                let over =
-                    || chunk.and_then(|chunk| written.get(&chunk)).is_some_and(|nodes| nodes.contains(to));
-                if here && (wait.cue != Cue::CopyOver || over()) {
+                let fits = match wait.cue {
+                    Cue::CopyOver => {
+                        chunk.and_then(|chunk| written.get(&chunk)).is_some_and(|nodes| nodes.contains(to))
+                    }
+                    Cue::DropLast => sealed.get(to).copied() == chunk,
+                    _ => true,
+                };
+                if here && fits {
                     wait.came = Some((node.to_owned(), chunk));
                     if let Some(waker) = wait.waker.take() {
                         waker.wake();

@@ -201,7 +201,7 @@ pub enum Fault {
         target: Target,
         /// How many.
         bits: u32,
-        /// Only of the youngest chunk that is there.
+        /// Only of the youngest chunk that is there, or of the ends of journals.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         youngest: bool,
         /// Only of journals.

@@ -3,7 +3,10 @@
 use cairn_core::log::HEADER_BYTES;
 
 use super::{Fault, Undo};
-use crate::cluster::{Cluster, MASTER, is_chunk_file, is_journal, log_segments, seems_torn, sidecar};
+use crate::cluster::{Cluster, MASTER, is_chunk_file, is_journal, log_segments, scan_end, sidecar};
+
+/// Bytes that count as the end of a journal: about the last groups.
+const JOURNAL_END: u64 = 300;
 
 /// Chunks, their sidecars, and the journals that hold what was promised of unsealed ones.
 fn may_rot(path: &str) -> bool {
@@ -18,19 +21,18 @@ pub(super) fn strike(fault: &Fault, cluster: &Cluster) -> Undo {
         Fault::Flip { bits, youngest, journals, .. } => {
             let last = cluster.chunk_files(&node).into_iter().max_by_key(|(.., chunk)| *chunk);
             let young = last.filter(|_| *youngest).map(|(_, path, ..)| path);
+            let within = if *youngest && *journals { JOURNAL_END } else { u64::MAX };
             for _ in 0..*bits {
                 // Without a file there is nothing to rot.
-                let struck = world.flip_random_bit(&node, &mut rng, |path| match &young {
+                let struck = world.flip_random_bit(&node, &mut rng, within, |path| match &young {
+                    _ if *journals => is_journal(path),
                     Some(young) => path.starts_with(young.as_str()),
-                    None if *journals => is_journal(path),
                     None => may_rot(path),
                 });
                 if let Some(damage) = struck.filter(|damage| is_journal(&damage.path))
-                    && world
-                        .read_file(&node, damage.volume, &damage.path)
-                        .is_some_and(|bytes| seems_torn(&bytes))
+                    && let Some(Some(end)) = world.with_file(&node, damage.volume, &damage.path, scan_end)
                 {
-                    cluster.note_torn_journal(&node);
+                    cluster.note_torn_journal(&node, end.holed);
                 }
             }
             Undo::Nothing

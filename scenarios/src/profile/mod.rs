@@ -178,6 +178,7 @@ impl Profile {
                     Kind::PassingReads,
                     Kind::VolumeAway,
                     Kind::HungDrop,
+                    Kind::HungDrop,
                     Kind::FullDisk,
                     Kind::SlowDisk,
                     Kind::StuckSync,

@@ -149,7 +149,8 @@ impl Draw<'_> {
     /// A journal rots and is then read; half of the time the start that finds out is cut short, when it has just made a name.
     pub(super) fn journal_rot(&mut self) -> Vec<Strike> {
         let Some(target) = self.victim.cloned() else { return Vec::new() };
-        let flip = Fault::Flip { target: target.clone(), bits: 1, youngest: false, journals: true };
+        let youngest = self.rng.chance(1, 2);
+        let flip = Fault::Flip { target: target.clone(), bits: 1, youngest, journals: true };
         let down = 10 + self.rng.below(100);
         let mut strikes =
             vec![self.strike(0, 1, flip), self.strike(1, down, Fault::Kill { target: target.clone() })];
@@ -336,15 +337,15 @@ impl Draw<'_> {
         ]
     }
 
-    /// A server's syncs hang from the moment that it has sealed a chunk, or is told to drop one, until after what it dropped
-    /// has been in the quarantine for long enough.
+    /// A server is told to drop a chunk, mostly the one that it sealed last, and its syncs hang until what it dropped has been in the
+    /// quarantine for long enough: its journal may not be durable when the drop goes on.
     pub(super) fn hung_drop(&mut self) -> Vec<Strike> {
-        let place = self.place();
-        let what = *self.rng.pick(&[Cue::Seal, Cue::Seal, Cue::Drop, Cue::Reclaim]).unwrap_or(&Cue::Seal);
-        let after_us = self.rng.below(20_000) * u64::from(self.shape.disk_slow_factor);
+        let cues = [Cue::Drop, Cue::Reclaim, Cue::DropLast, Cue::DropLast, Cue::DropLast, Cue::DropLast];
+        let what = *self.rng.pick(&cues).unwrap_or(&Cue::Drop);
+        let after_us = self.rng.below(400) * u64::from(self.shape.disk_slow_factor);
         let lasts = self.shape.chunkserver.quarantine_ms + 500 + self.rng.below(4_000);
-        let hangs = Fault::StuckSync { target: Target::Server(place), names: self.rng.chance(1, 4) };
-        vec![Strike { cue: Some(Moment::at(place, what, after_us)), ..self.strike(0, lasts, hangs) }]
+        let hangs = Fault::StuckSync { target: Target::Cued, names: self.rng.chance(1, 4) };
+        vec![Strike { cue: Some(Moment { what, at: None, after_us }), ..self.strike(0, lasts, hangs) }]
     }
 
     /// A disk has no room left; its process may die meanwhile, and start on it.

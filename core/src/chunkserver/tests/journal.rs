@@ -100,11 +100,50 @@ fn a_journal_that_goes_on_is_cut_behind_what_counts() {
     };
     world.nodes[0].disk.full = false;
     world.nodes[0].disk.perform(&torn).unwrap();
+    world.nodes[0].disk.perform(&DiskRequest::Sync(path.clone())).unwrap();
     world.nodes[0].disk.full = true;
-    world.restart(0, false);
+    world.restart(0, true);
     assert_eq!(world.nodes[0].disk.contents(&path), whole);
     world.nodes[0].disk.full = false;
     assert_eq!(world.fence(0, &grant), Vote::Prefix { length: 8, crc: crc32fast::hash(b"promised") });
+}
+
+/// A vote on a chunk that was opened, of which nothing was promised.
+const FORGOTTEN: Vote = Vote::Prefix { length: 0, crc: 0 };
+
+/// What a server votes on what it has promised, and whether it raises an alarm, when a byte of its journal rots and it is started again.
+fn vote_after_rot(place: impl Fn(usize) -> usize, power: bool, defects: Defects) -> (Vote, bool) {
+    let mut world = World::new();
+    world.plant(defects);
+    let grant = world.write(5, b"promised");
+    let [path] = &world.nodes[0].disk.find("journal-")[..] else { panic!("one journal") };
+    let path = path.clone();
+    let length = world.nodes[0].disk.contents(&path).len();
+    world.nodes[0].disk.flip(&path, place(length));
+    world.restart(0, power);
+    (world.fence(0, &grant), !world.nodes[0].alarms.is_empty())
+}
+
+#[test]
+fn rot_at_the_end_of_a_journal_is_a_torn_write_only_if_the_power_failed() {
+    let rotten = |power| vote_after_rot(|length| length - 1, power, Defects::none());
+    assert_eq!(rotten(false), (Vote::OtherIncarnation, true));
+    assert_eq!(rotten(true), (FORGOTTEN, false), "the documented limit");
+}
+
+#[test]
+fn rot_at_the_beginning_of_a_journal_is_never_a_torn_write() {
+    let first = |_| HEADER_BYTES as usize + 1;
+    for power in [false, true] {
+        assert_eq!(vote_after_rot(first, power, Defects::none()), (Vote::OtherIncarnation, true));
+    }
+}
+
+#[cfg(feature = "defects")]
+#[test]
+fn without_the_rule_a_promise_is_gone_and_nobody_is_told() {
+    let defects = Defects::one(crate::defect::Defect::HoleTakenForTear);
+    assert_eq!(vote_after_rot(|length| length - 1, false, defects), (FORGOTTEN, false));
 }
 
 #[test]
