@@ -147,12 +147,19 @@ impl Daemon {
         Ok(())
     }
 
-    /// kill -9, and waits for the end.
+    /// kill -9, and waits for the end; it may have ended before.
     pub(crate) async fn kill(&mut self) -> Result<()> {
-        if let Some(mut child) = self.child.take() {
+        let is_running = self.is_running();
+        if let Some(mut child) = self.child.take().filter(|_| is_running) {
             child.kill().await?;
         }
         Ok(())
+    }
+
+    /// The last line of its log: why it ended, if the command said so.
+    pub(crate) fn last_words(&self) -> Result<String> {
+        let log = std::fs::read_to_string(&self.log)?;
+        Ok(log.lines().next_back().unwrap_or_default().to_owned())
     }
 
     /// Sends a signal to the process, if it lives.

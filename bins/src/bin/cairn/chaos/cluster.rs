@@ -146,11 +146,16 @@ impl Processes {
         self.daemon(party).signal(signal)
     }
 
-    /// A process other than those `expected` to be down that has ended by itself.
-    pub(super) fn fallen(&mut self, expected: &[Party]) -> Option<Party> {
-        self.parties()
-            .into_iter()
-            .find(|party| !expected.contains(party) && !self.daemon(*party).is_running())
+    /// Processes other than those `expected` to be down that have ended by themselves.
+    pub(super) fn fallen(&mut self, expected: &[Party]) -> Vec<Party> {
+        let mut parties = self.parties();
+        parties.retain(|party| !expected.contains(party) && !self.daemon(*party).is_running());
+        parties
+    }
+
+    /// Whether a chunkserver that ended by itself did so because it found no disk at its start.
+    pub(super) fn found_no_disk(&mut self, party: Party) -> Result<bool> {
+        Ok(self.daemon(party).last_words()?.starts_with("cairn: none of the volumes can be used"))
     }
 
     /// kill -9 to everybody, whatever state they are in.

@@ -77,8 +77,11 @@ impl Striker {
                 // By the plan's clock, however long it took: a later strike on the same process counts on it.
                 self.standing.push((start + strike.at + strike.lasts, undo));
             } else {
-                if let Some(party) = cluster.fallen(&self.down()) {
-                    bail!("{party} ended by itself");
+                for party in cluster.fallen(&self.down()) {
+                    // It may have been starting when its disk went away.
+                    if !self.lacks_disk(party) || !cluster.found_no_disk(party)? {
+                        bail!("{party} ended by itself");
+                    }
                 }
                 let ends = self.standing.iter().map(|(end, _)| *end);
                 let next = ends.chain(coming.peek().map(|strike| start + strike.at)).min();
@@ -118,6 +121,12 @@ impl Striker {
             _ => None,
         });
         down.collect()
+    }
+
+    fn lacks_disk(&self, party: Party) -> bool {
+        self.standing
+            .iter()
+            .any(|(_, undo)| matches!(undo, Undo::Mount(server) if Party::Server(*server) == party))
     }
 
     async fn strike(
