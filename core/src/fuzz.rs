@@ -99,8 +99,7 @@ fn with_checksums(mut input: &[u8]) -> Vec<u8> {
 }
 
 /// A log that was written as the machines write it, then cut or damaged in one place: no record may be invented or
-/// changed, and damage below a durable end must be told from a tear, and a tear from what a
-/// process leaves that dies.
+/// changed, damage below a durable end must be told from a tear, and a hole from what a process leaves that dies.
 pub fn log_damage(input: &[u8]) {
     let Some((how, script)) = input.split_first_chunk::<4>() else { return };
     let log = Written::new(script);

@@ -177,14 +177,15 @@ impl Stagehand {
                 let Some(chunk) = wait.cue.is(message) else { continue };
                 let node = if wait.cue == Cue::Damage { from } else { to };
                 let here = wait.at.as_deref().is_none_or(|at| at == node);
-                let fits = match wait.cue {
-                    Cue::CopyOver => {
-                        chunk.and_then(|chunk| written.get(&chunk)).is_some_and(|nodes| nodes.contains(to))
-                    }
-                    Cue::DropLast => sealed.get(to).copied() == chunk,
-                    _ => true,
-                };
-                if here && fits {
+                let is_it = here
+                    && match wait.cue {
+                        Cue::CopyOver => chunk
+                            .and_then(|chunk| written.get(&chunk))
+                            .is_some_and(|nodes| nodes.contains(to)),
+                        Cue::DropLast => sealed.get(to).copied() == chunk,
+                        _ => true,
+                    };
+                if is_it {
                     wait.came = Some((node.to_owned(), chunk));
                     if let Some(waker) = wait.waker.take() {
                         waker.wake();

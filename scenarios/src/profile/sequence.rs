@@ -341,11 +341,10 @@ impl Draw<'_> {
     /// quarantine for long enough: its journal may not be durable when the drop goes on.
     pub(super) fn hung_drop(&mut self) -> Vec<Strike> {
         let cues = [Cue::Drop, Cue::Reclaim, Cue::DropLast, Cue::DropLast, Cue::DropLast, Cue::DropLast];
-        let what = *self.rng.pick(&cues).unwrap_or(&Cue::Drop);
-        let after_us = self.rng.below(400) * u64::from(self.shape.disk_slow_factor);
+        let cue = self.moment(&cues);
         let lasts = self.shape.chunkserver.quarantine_ms + 500 + self.rng.below(4_000);
         let hangs = Fault::StuckSync { target: Target::Cued, names: self.rng.chance(1, 4) };
-        vec![Strike { cue: Some(Moment { what, at: None, after_us }), ..self.strike(0, lasts, hangs) }]
+        vec![Strike { cue, ..self.strike(0, lasts, hangs) }]
     }
 
     /// A disk has no room left; its process may die meanwhile, and start on it.

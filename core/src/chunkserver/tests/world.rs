@@ -471,7 +471,6 @@ pub(super) fn copy(world: &World, node: usize, sealed: SealedChunk, sources: &[&
     ToServer::Copy { sealed, sources, volume: world.nodes[node].volumes[0] }
 }
 
-/// A disk error that passes.
 /// Reads on a volume of what lies where chunk 5 is, for `MemoryDisk::failing`.
 pub(super) fn reads_of_5(volume: u16) -> &'static str {
     match volume {
@@ -480,6 +479,7 @@ pub(super) fn reads_of_5(volume: u16) -> &'static str {
     }
 }
 
+/// A disk error that passes.
 pub(super) fn io() -> DiskError {
     DiskError::Io("for a while".into())
 }

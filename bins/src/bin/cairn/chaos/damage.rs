@@ -48,7 +48,7 @@ pub(super) fn flip(volume: &Path, bits: u64, rng: &mut Rng) -> Result<Vec<String
 }
 
 /// Flips a bit of the journal of a volume whose process is down, and says which. The next process must notice it: no bit
-/// flips in the last group of records, where damage can't be told from a write that the kill tore (docs/on-disk.md).
+/// flips in the last group of records, where a length that grew looks like a write that the kill tore (docs/on-disk.md).
 pub(super) fn flip_journal(volume: &Path, rng: &mut Rng) -> Result<Option<String>> {
     // The number in its name is of fixed width; the latest is the one that is read.
     let journals = std::fs::read_dir(volume)?.flatten().map(|entry| entry.path()).filter(|path| {
