@@ -1,5 +1,8 @@
 //! File contents that need no copy to be checked: every byte follows from the file's number and the byte's offset.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +17,17 @@ pub struct Content {
     pub length: u32,
 }
 
+/// Bytes that are made at once where nobody keeps them.
+const PIECE: usize = 4096;
+
+thread_local! {
+    /// CRCs that were asked for: a model asks for the same one again and again.
+    static CRCS: RefCell<BTreeMap<Content, u32>> = const { RefCell::new(BTreeMap::new()) };
+}
+
+/// So many are remembered at the most.
+const CRCS_MAX: usize = 1024;
+
 impl Content {
     /// The bytes at `offset`, at most `length` of them, fewer at the end.
     pub fn bytes(self, offset: u64, length: u64) -> Bytes {
@@ -23,21 +37,32 @@ impl Content {
         }
         let first = offset / 8;
         let mut out = vec![0; (end.div_ceil(8) - first) as usize * 8];
-        for (index, place) in (first..).zip(out.chunks_exact_mut(8)) {
-            place.copy_from_slice(&self.word(index).to_le_bytes());
-        }
+        self.fill(first, &mut out);
         let skip = (offset - first * 8) as usize;
         Bytes::from(out).slice(skip..skip + (end - offset) as usize)
     }
 
     /// Where `data`, read at `offset`, first differs from what it must be.
     pub fn first_difference(self, offset: u64, data: &[u8]) -> Option<u64> {
-        let expected = self.bytes(offset, data.len() as u64);
-        if expected == data {
-            return None;
+        let mut piece = [0; PIECE];
+        let mut at = 0;
+        while at < data.len() {
+            let place = offset + at as u64;
+            let skip = (place % 8) as usize;
+            let left = u64::from(self.length).saturating_sub(place);
+            let length = (PIECE - skip).min(data.len() - at).min(usize::try_from(left).unwrap_or(PIECE));
+            if length == 0 {
+                return Some(place);
+            }
+            self.fill(place / 8, &mut piece[..(skip + length).next_multiple_of(8)]);
+            let (expected, found) = (&piece[skip..skip + length], &data[at..at + length]);
+            if expected != found {
+                let same = expected.iter().zip(found).take_while(|(a, b)| a == b).count();
+                return Some(place + same as u64);
+            }
+            at += length;
         }
-        let at = expected.iter().zip(data).take_while(|(a, b)| a == b).count();
-        Some(offset + at as u64)
+        None
     }
 
     /// Which content a file's first eight bytes announce.
@@ -53,14 +78,31 @@ impl Content {
 
     /// CRC32 of the whole content.
     pub fn crc(self) -> u32 {
-        let mut hasher = crc32fast::Hasher::new();
-        let mut at = 0;
-        while at < u64::from(self.length) {
-            let piece = self.bytes(at, 1 << 20);
-            hasher.update(&piece);
-            at += piece.len() as u64;
+        if let Some(crc) = CRCS.with_borrow(|crcs| crcs.get(&self).copied()) {
+            return crc;
         }
-        hasher.finalize()
+        let mut hasher = crc32fast::Hasher::new();
+        let mut piece = [0; PIECE];
+        for at in (0..self.length as usize).step_by(PIECE) {
+            let length = PIECE.min(self.length as usize - at);
+            self.fill(at as u64 / 8, &mut piece[..length.next_multiple_of(8)]);
+            hasher.update(&piece[..length]);
+        }
+        let crc = hasher.finalize();
+        CRCS.with_borrow_mut(|crcs| {
+            if crcs.len() >= CRCS_MAX {
+                crcs.clear();
+            }
+            crcs.insert(self, crc);
+        });
+        crc
+    }
+
+    /// Whole words from the `first` one on.
+    fn fill(self, first: u64, words: &mut [u8]) {
+        for (index, place) in (first..).zip(words.chunks_exact_mut(8)) {
+            place.copy_from_slice(&self.word(index).to_le_bytes());
+        }
     }
 
     /// SplitMix64 of number and place (Steele, Lea and Flood, "Fast splittable pseudorandom number generators").
@@ -91,15 +133,18 @@ mod tests {
             let end = (offset.saturating_add(wanted) as usize).min(whole.len());
             prop_assert_eq!(&content.bytes(offset, wanted)[..], &whole[start..end.max(start)]);
             prop_assert_eq!(content.crc(), crc32fast::hash(&whole));
+            prop_assert_eq!(content.crc(), crc32fast::hash(&whole), "when it is remembered");
         }
 
         #[test]
-        fn one_wrong_byte_is_found_where_it_is(length in 1_u32..3000, at in 0_usize..3000) {
+        fn one_wrong_byte_is_found_where_it_is(length in 1_u32..9000, from in 0_u64..9000, at in 0_usize..9000) {
             let content = Content { number: 9, length };
-            let at = at % length as usize;
-            let mut bytes = content.bytes(0, 1 << 20).to_vec();
+            let from = from % u64::from(length);
+            let mut bytes = content.bytes(from, 1 << 20).to_vec();
+            prop_assert_eq!(content.first_difference(from, &bytes), None);
+            let at = at % bytes.len();
             bytes[at] ^= 1;
-            prop_assert_eq!(content.first_difference(0, &bytes), Some(at as u64));
+            prop_assert_eq!(content.first_difference(from, &bytes), Some(from + at as u64));
         }
     }
 

@@ -1,6 +1,7 @@
 //! One file's bytes: cached, durable, and what lies between.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -10,6 +11,9 @@ use crate::outcome::FaultCounts;
 
 /// What a disk writes as a whole or not at all.
 pub(crate) const SECTOR: u64 = 512;
+
+/// Bytes that are shared with a reader rather than copied, at the least.
+const SHARED_MIN: usize = 4096;
 
 /// A change that is in the cache and not yet durable.
 #[derive(Clone, Debug)]
@@ -40,7 +44,25 @@ pub(crate) struct Inode {
     bad_sectors: BTreeSet<u64>,
 }
 
+/// A file's bytes in the hands of a reader.
+struct Shared(Arc<Vec<u8>>);
+
+impl AsRef<[u8]> for Shared {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
 impl Inode {
+    /// Reads from the cache. While a reader shares the bytes the next write copies all of them: only who reads the most of
+    /// a file that is at rest may.
+    pub(crate) fn read(&self, range: Range<usize>) -> Bytes {
+        if self.is_unsynced() || range.len() < SHARED_MIN.max(self.cached.len() / 2) {
+            return Bytes::copy_from_slice(&self.cached[range]);
+        }
+        Bytes::from_owner(Shared(self.cached.clone())).slice(range)
+    }
+
     /// Writes into the cache.
     pub(crate) fn write(&mut self, order: u64, offset: u64, data: Vec<Bytes>) {
         let end = offset + data.iter().map(|piece| piece.len() as u64).sum::<u64>();
@@ -245,8 +267,7 @@ fn put(bytes: &mut Vec<u8>, offset: u64, data: &[Bytes]) {
 
 /// Writes some sectors and not others.
 fn tear(bytes: &mut Vec<u8>, offset: u64, data: &[Bytes], rng: &mut Rng) {
-    let whole: Vec<u8> = data.iter().flat_map(|piece| piece.iter().copied()).collect();
-    let whole = Bytes::from(whole);
+    let whole = Bytes::from(data.concat());
     let mut at = 0;
     while at < whole.len() {
         let room = SECTOR - (offset + at as u64) % SECTOR;

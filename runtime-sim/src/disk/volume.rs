@@ -1,34 +1,35 @@
 //! One volume: names, cached and durable, and the operations of `cairn_core::disk`.
 
+mod files;
 mod fork;
 mod outside;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use cairn_core::disk::{DiskError, DiskOk, DiskRequest, DiskResult, Entry};
 use cairn_core::payload::Payload;
 use cairn_core::rng::Rng;
 
+use self::files::{FileId, Files};
 use super::inode::{Inode, SECTOR};
 use crate::options::DiskFaults;
 use crate::outcome::FaultCounts;
 
-/// What a name stands for. Clones stand for the same file.
-#[derive(Clone, Debug)]
+/// What a name stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Node {
-    File(Arc<Mutex<Inode>>),
+    File(FileId),
     Directory,
 }
 
 impl Node {
-    fn is(&self, other: &Node) -> bool {
-        match (self, other) {
-            (Node::File(a), Node::File(b)) => Arc::ptr_eq(a, b),
-            (Node::Directory, Node::Directory) => true,
-            _ => false,
+    fn file(&self) -> Option<FileId> {
+        match self {
+            Node::File(file) => Some(*file),
+            Node::Directory => None,
         }
     }
 }
@@ -61,10 +62,10 @@ impl NameWhat {
         }
     }
 
-    fn node(&self) -> &Node {
+    fn node(&self) -> Node {
         match self {
             NameWhat::Make { node, .. } | NameWhat::Rename { node, .. } | NameWhat::Remove { node, .. } => {
-                node
+                *node
             }
         }
     }
@@ -77,10 +78,10 @@ impl NameWhat {
         }
     }
 
-    fn gives(&self, given: &Arc<str>, to: &Node) -> bool {
+    fn gives(&self, given: &Arc<str>, to: Node) -> bool {
         match self {
             NameWhat::Make { name, node } | NameWhat::Rename { to: name, node, .. } => {
-                name == given && node.is(to)
+                name == given && *node == to
             }
             NameWhat::Remove { .. } => false,
         }
@@ -90,7 +91,7 @@ impl NameWhat {
         let (NameWhat::Make { name, node } | NameWhat::Rename { from: name, node, .. }) = self else {
             return;
         };
-        *self = NameWhat::Remove { name: name.clone(), node: node.clone() };
+        *self = NameWhat::Remove { name: name.clone(), node: *node };
     }
 
     fn touches(&self, directory: &str) -> bool {
@@ -102,17 +103,17 @@ impl NameWhat {
 
     fn apply(&self, names: &mut Names) {
         let remove = |names: &mut Names, name: &Arc<str>, node: &Node| {
-            if names.get(name).is_some_and(|there| there.is(node)) {
+            if names.get(name) == Some(node) {
                 names.remove(name);
             }
         };
         match self {
             NameWhat::Make { name, node } => {
-                names.insert(name.clone(), node.clone());
+                names.insert(name.clone(), *node);
             }
             NameWhat::Rename { from, to, node } => {
                 remove(names, from, node);
-                names.insert(to.clone(), node.clone());
+                names.insert(to.clone(), *node);
             }
             NameWhat::Remove { name, node } => remove(names, name, node),
         }
@@ -122,9 +123,12 @@ impl NameWhat {
 /// A volume's content. The file system's root is always there.
 #[derive(Debug, Default)]
 pub(crate) struct Volume {
-    names: Names,
-    durable: Names,
+    files: Files,
+    names: Arc<Names>,
+    durable: Arc<Names>,
     unsynced: VecDeque<NameChange>,
+    /// Directories with names among those, and perhaps some without: most syncs of a directory find nothing to do.
+    changed: BTreeSet<Arc<str>>,
     /// Counts completed changes; a sync covers those up to the count at its issue.
     completed: u64,
     used: u64,
@@ -147,10 +151,6 @@ fn is_in(name: &str, directory: &str) -> bool {
         _ => return false,
     };
     !own.contains(&b'/')
-}
-
-fn inside(file: &Mutex<Inode>) -> MutexGuard<'_, Inode> {
-    file.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn io(text: &str) -> DiskError {
@@ -192,7 +192,10 @@ impl Volume {
             DiskRequest::Read { path, offset, length } => self.read(&path.name, offset, length),
             DiskRequest::Write { path, offset, data, create } => self.write(&path.name, offset, data, create),
             DiskRequest::Sync(path) => {
-                inside(self.file(&path.name)?).sync(mark);
+                let file = self.file(&path.name)?;
+                if self.files.get(file).is_unsynced() {
+                    self.files.get_mut(file).sync(mark);
+                }
                 Ok(DiskOk::Done)
             }
             DiskRequest::Truncate { path, length } => self.truncate(&path.name, length),
@@ -226,7 +229,7 @@ impl Volume {
         if let DiskRequest::Sync(path) = request
             && let Ok(file) = self.file(&path.name)
         {
-            hands.sync_lost |= inside(file).fail_sync(mark, hands.rng);
+            hands.sync_lost |= self.files.get_mut(file).fail_sync(mark, hands.rng);
         }
         // File systems that allocate late find out then; and names need room, too.
         let may_need_room =
@@ -237,12 +240,30 @@ impl Volume {
         Some(io("injected"))
     }
 
-    fn file(&self, name: &str) -> Result<&Arc<Mutex<Inode>>, DiskError> {
+    fn file(&self, name: &str) -> Result<FileId, DiskError> {
         match self.names.get(name) {
-            Some(Node::File(file)) => Ok(file),
+            Some(Node::File(file)) => Ok(*file),
             Some(Node::Directory) => Err(io("is a directory")),
             None => Err(DiskError::NotFound),
         }
+    }
+
+    fn inode(&self, name: &str) -> Result<&Inode, DiskError> {
+        Ok(self.files.get(self.file(name)?))
+    }
+
+    fn length(&self, file: FileId) -> u64 {
+        self.files.get(file).cached.len() as u64
+    }
+
+    /// A new file, without a name.
+    fn add(&mut self, inode: Inode) -> FileId {
+        if self.files.wants_sweep() {
+            let named = self.names.values().chain(self.durable.values()).copied();
+            let unsynced = self.unsynced.iter().map(|change| change.what.node());
+            self.files.keep(named.chain(unsynced).filter_map(|node| node.file()));
+        }
+        self.files.add(inode)
     }
 
     fn is_dir(&self, name: &str) -> bool {
@@ -252,7 +273,12 @@ impl Volume {
     /// Changes the cached names.
     fn change(&mut self, what: NameWhat) {
         self.completed += 1;
-        what.apply(&mut self.names);
+        what.apply(Arc::make_mut(&mut self.names));
+        for name in what.taken().into_iter().chain([what.name()]) {
+            if !self.changed.contains(parent(name)) {
+                self.changed.insert(Arc::from(parent(name)));
+            }
+        }
         self.unsynced.push_back(NameChange { order: self.completed, what });
     }
 
@@ -299,7 +325,7 @@ impl Volume {
             }
             passed = 0;
             let (length, directory) = match node {
-                Node::File(file) => (inside(file).cached.len() as u64, false),
+                Node::File(file) => (self.length(*file), false),
                 Node::Directory => (0, true),
             };
             entries.push(Entry { name: own.into(), length, directory });
@@ -308,61 +334,62 @@ impl Volume {
     }
 
     fn read(&self, name: &str, offset: u64, length: u32) -> DiskResult {
-        let file = inside(self.file(name)?);
+        let file = self.inode(name)?;
         let end = file.cached.len() as u64;
         let start = offset.min(end);
         let stop = offset.saturating_add(u64::from(length)).min(end);
         if file.is_unreadable(start, stop - start) {
             return Err(io("bad sector"));
         }
-        let bytes = Bytes::copy_from_slice(&file.cached[start as usize..stop as usize]);
-        Ok(DiskOk::Data(Payload::new(offset, bytes)))
+        Ok(DiskOk::Data(Payload::new(offset, file.read(start as usize..stop as usize))))
     }
 
     fn write(&mut self, name: &str, offset: u64, data: Vec<Bytes>, create: bool) -> DiskResult {
-        let (file, missing) = match self.file(name) {
-            Ok(file) => (file.clone(), false),
-            Err(DiskError::NotFound) if create && self.is_dir(parent(name)) => (Arc::default(), true),
+        let file = match self.file(name) {
+            Ok(file) => Some(file),
+            Err(DiskError::NotFound) if create && self.is_dir(parent(name)) => None,
             Err(error) => return Err(error),
         };
-        let old = inside(&file).cached.len() as u64;
+        let old = file.map_or(0, |file| self.length(file));
         let end = offset + data.iter().map(|piece| piece.len() as u64).sum::<u64>();
         let growth = end.saturating_sub(old);
         if growth > 0 && self.used + growth > self.faults.capacity_bytes {
             return Err(DiskError::NoSpace);
         }
-        if missing {
-            self.change(NameWhat::Make { name: Arc::from(name), node: Node::File(file.clone()) });
-        }
+        let file = file.unwrap_or_else(|| {
+            let file = self.add(Inode::default());
+            self.change(NameWhat::Make { name: Arc::from(name), node: Node::File(file) });
+            file
+        });
         self.completed += 1;
         self.used += growth;
-        inside(&file).write(self.completed, offset, data);
+        self.files.get_mut(file).write(self.completed, offset, data);
         Ok(DiskOk::Done)
     }
 
     fn truncate(&mut self, name: &str, length: u64) -> DiskResult {
-        let file = self.file(name)?.clone();
-        let old = inside(&file).cached.len() as u64;
+        let file = self.file(name)?;
+        let old = self.length(file);
         let used = self.used - old + length;
         if length > old && used > self.faults.capacity_bytes {
             return Err(DiskError::NoSpace);
         }
         self.used = used;
         self.completed += 1;
-        inside(&file).cut(self.completed, length);
+        self.files.get_mut(file).cut(self.completed, length);
         Ok(DiskOk::Done)
     }
 
     fn rename(&mut self, from: &str, to: &str) -> DiskResult {
         let node = match self.names.get(from) {
-            Some(node @ Node::File(_)) => node.clone(),
+            Some(node @ Node::File(_)) => *node,
             Some(Node::Directory) => return Err(io("is a directory")),
             None => return Err(DiskError::NotFound),
         };
         match self.names.get(to) {
             Some(Node::Directory) => return Err(io("is a directory")),
             Some(Node::File(_)) if from == to => return Ok(DiskOk::Done),
-            Some(Node::File(file)) => self.used -= inside(file).cached.len() as u64,
+            Some(Node::File(file)) => self.used -= self.length(*file),
             None if self.is_dir(parent(to)) => {}
             None => return Err(DiskError::NotFound),
         }
@@ -371,10 +398,9 @@ impl Volume {
     }
 
     fn remove(&mut self, name: &str) -> DiskResult {
-        let length = inside(self.file(name)?).cached.len() as u64;
-        let node = self.names[name].clone();
-        self.used -= length;
-        self.change(NameWhat::Remove { name: Arc::from(name), node });
+        let file = self.file(name)?;
+        self.used -= self.length(file);
+        self.change(NameWhat::Remove { name: Arc::from(name), node: Node::File(file) });
         Ok(DiskOk::Done)
     }
 
@@ -382,24 +408,28 @@ impl Volume {
         if !self.is_dir(name) {
             return Err(DiskError::NotFound);
         }
-        let (durable, mut over) = (&mut self.durable, Vec::new());
+        if !self.changed.contains(name) {
+            return Ok(DiskOk::Done);
+        }
+        let (durable, mut over, mut left) = (Arc::make_mut(&mut self.durable), Vec::new(), false);
         self.unsynced.retain(|change| {
-            let covered = change.order <= mark && change.what.touches(name);
+            let touched = change.what.touches(name);
+            let covered = touched && change.order <= mark;
+            left |= touched && !covered;
             if covered {
                 change.what.apply(durable);
-                over.extend(
-                    change
-                        .what
-                        .taken()
-                        .map(|taken| (change.order, taken.clone(), change.what.node().clone())),
-                );
+                let taken = change.what.taken();
+                over.extend(taken.map(|taken| (change.order, taken.clone(), change.what.node())));
             }
             !covered
         });
+        if !left {
+            self.changed.remove(name);
+        }
         // What gave a name that is taken away is perhaps still to become durable, with another directory: it gives it no more.
         for (order, taken, node) in over {
             let is_over =
-                |earlier: &&mut NameChange| earlier.order < order && earlier.what.gives(&taken, &node);
+                |earlier: &&mut NameChange| earlier.order < order && earlier.what.gives(&taken, node);
             self.unsynced.iter_mut().filter(is_over).for_each(|earlier| earlier.what.give_nothing());
         }
         Ok(DiskOk::Done)
@@ -413,53 +443,51 @@ impl Volume {
         for (at, change) in std::mem::take(&mut self.unsynced).into_iter().enumerate() {
             let kept = if in_order { (at as u64) < keep } else { rng.chance(1, 2) };
             if kept {
-                change.what.apply(&mut self.durable);
+                change.what.apply(Arc::make_mut(&mut self.durable));
             } else {
                 counts.names_lost += 1;
                 lost_directory |= matches!(change.what, NameWhat::Make { node: Node::Directory, .. });
             }
         }
+        self.changed.clear();
         if lost_directory {
             self.drop_unreachable();
         }
-        for node in self.durable.values() {
-            if let Node::File(file) = node {
-                inside(file).cut_power(rng, counts);
+        self.names = self.durable.clone();
+        for file in self.names.values().filter_map(Node::file) {
+            if self.files.get(file).is_unsynced() {
+                self.files.get_mut(file).cut_power(rng, counts);
             }
         }
-        self.names = self.durable.clone();
         self.used = self.recount();
     }
 
     /// Names below a directory that is gone are gone.
     fn drop_unreachable(&mut self) {
         let mut kept: Names = BTreeMap::new();
-        let mut by_depth: Vec<(Arc<str>, Node)> = std::mem::take(&mut self.durable).into_iter().collect();
+        let mut by_depth: Vec<(&Arc<str>, &Node)> = self.durable.iter().collect();
         by_depth.sort_by_cached_key(|(name, _)| name.matches('/').count());
         for (name, node) in by_depth {
-            let above = parent(&name);
+            let above = parent(name);
             if above.is_empty() || matches!(kept.get(above), Some(Node::Directory)) {
-                kept.insert(name, node);
+                kept.insert(name.clone(), *node);
             }
         }
-        self.durable = kept;
+        self.durable = Arc::new(kept);
     }
 
     fn recount(&self) -> u64 {
-        self.files().map(|(_, file)| inside(file).cached.len() as u64).sum()
+        self.files().map(|(_, file)| file.cached.len() as u64).sum()
     }
 
-    fn files(&self) -> impl Iterator<Item = (&Arc<str>, &Mutex<Inode>)> {
-        self.names.iter().filter_map(|(name, node)| match node {
-            Node::File(file) => Some((name, &**file)),
-            Node::Directory => None,
-        })
+    fn files(&self) -> impl Iterator<Item = (&Arc<str>, &Inode)> {
+        self.names.iter().filter_map(|(name, node)| Some((name, self.files.get(node.file()?))))
     }
 
     /// A write was under way when its process died: some prefix of its sectors may be there.
     pub(crate) fn write_in_part(&mut self, request: DiskRequest, rng: &mut Rng) {
         let DiskRequest::Write { path, offset, data, create } = request else { return };
-        let whole: Vec<u8> = data.iter().flat_map(|piece| piece.iter().copied()).collect();
+        let whole = data.concat();
         let sectors = rng.below(whole.len() as u64 / SECTOR + 1);
         let first = SECTOR - offset % SECTOR;
         let length = (sectors * SECTOR + first).min(whole.len() as u64) as usize;

@@ -1,51 +1,18 @@
-//! A volume's double: what happens to it does not happen to the volume. Files share their bytes until one side writes.
+//! A volume's double: what happens to it does not happen to the volume. Both share what neither changes.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
-
-use super::{Inode, NameChange, NameWhat, Names, Node, Volume, inside};
+use super::Volume;
 use crate::options::DiskFaults;
-
-/// Which file of the double stands for which file of the volume: a file may have several names, cached and durable.
-#[derive(Default)]
-struct Doubles(BTreeMap<*const Mutex<Inode>, Arc<Mutex<Inode>>>);
-
-impl Doubles {
-    fn node(&mut self, node: &Node) -> Node {
-        match node {
-            Node::Directory => Node::Directory,
-            Node::File(file) => {
-                let double = || Arc::new(Mutex::new(inside(file).clone()));
-                Node::File(self.0.entry(Arc::as_ptr(file)).or_insert_with(double).clone())
-            }
-        }
-    }
-
-    fn names(&mut self, names: &Names) -> Names {
-        names.iter().map(|(name, node)| (name.clone(), self.node(node))).collect()
-    }
-
-    fn change(&mut self, change: &NameChange) -> NameChange {
-        let what = match &change.what {
-            NameWhat::Make { name, node } => NameWhat::Make { name: name.clone(), node: self.node(node) },
-            NameWhat::Rename { from, to, node } => {
-                NameWhat::Rename { from: from.clone(), to: to.clone(), node: self.node(node) }
-            }
-            NameWhat::Remove { name, node } => NameWhat::Remove { name: name.clone(), node: self.node(node) },
-        };
-        NameChange { order: change.order, what }
-    }
-}
 
 impl Volume {
     /// A double that does what it is told: of all that may be wrong with the disk it has only the lack of room.
     pub(crate) fn fork(&self) -> Volume {
-        let mut doubles = Doubles::default();
         let capacity_bytes = self.faults.capacity_bytes;
         Volume {
-            names: doubles.names(&self.names),
-            durable: doubles.names(&self.durable),
-            unsynced: self.unsynced.iter().map(|change| doubles.change(change)).collect(),
+            files: self.files.clone(),
+            names: self.names.clone(),
+            durable: self.durable.clone(),
+            unsynced: self.unsynced.clone(),
+            changed: self.changed.clone(),
             completed: self.completed,
             used: self.used,
             faults: DiskFaults { capacity_bytes, ..DiskFaults::default() },
