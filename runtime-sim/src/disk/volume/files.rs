@@ -29,9 +29,14 @@ impl Files {
         Arc::make_mut(self.inodes[file.0 as usize].as_mut().expect("a name stands for a file"))
     }
 
+    /// How many there are.
+    pub(super) fn count(&self) -> usize {
+        self.inodes.len() - self.free.len()
+    }
+
     /// Whether it is time to call [`Files::keep`] before another one is added.
     pub(super) fn wants_sweep(&self) -> bool {
-        self.inodes.len() - self.free.len() >= self.sweep_at
+        self.count() >= self.sweep_at
     }
 
     /// Lets all files go but those.
@@ -43,8 +48,7 @@ impl Files {
                 self.free.push(FileId(number));
             }
         }
-        let left = self.inodes.len() - self.free.len();
-        self.sweep_at = left + left / 4 + SLACK;
+        self.sweep_at = self.count() + self.count() / 4 + SLACK;
     }
 
     pub(super) fn add(&mut self, inode: Inode) -> FileId {

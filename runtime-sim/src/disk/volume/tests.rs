@@ -95,3 +95,63 @@ fn a_name_that_was_passed_on_does_not_come_back_with_its_directory() {
         assert_eq!(left, ["to/file"], "{first} is synced first");
     }
 }
+
+/// One that is completed later stays at risk, and is the next one's.
+#[test]
+fn a_sync_of_a_directory_covers_what_was_completed_when_it_was_issued() {
+    let path = |name: &str| DiskPath::new(0, name);
+    let mut rng = Rng::new(1);
+    let mut volume = Volume::new(DiskFaults::default());
+    let mut hands =
+        Hands { rng: &mut rng, counts: &mut FaultCounts::default(), sync_lost: false, failed: None };
+    let sync = |volume: &mut Volume, mark, hands: &mut Hands<'_>| {
+        volume.execute(DiskRequest::SyncDir(path("")), mark, hands).unwrap();
+    };
+    let names = |volume: &Volume| volume.durable.keys().map(|name| name.to_string()).collect::<Vec<_>>();
+    volume.execute(write("early", b"1"), 0, &mut hands).unwrap();
+    let mark = volume.mark();
+    volume.execute(write("late", b"2"), 0, &mut hands).unwrap();
+    sync(&mut volume, mark, &mut hands);
+    assert_eq!(names(&volume), ["early"]);
+    let mark = volume.mark();
+    sync(&mut volume, mark, &mut hands);
+    assert_eq!(names(&volume), ["early", "late"]);
+}
+
+#[test]
+fn a_file_is_let_go_when_no_name_stands_for_it_any_more() {
+    let path = |name: &str| DiskPath::new(0, name);
+    let (mut volume, mut rng) = (Volume::new(DiskFaults::default()), Rng::new(1));
+    perform(&mut volume, &mut rng, write("stays", b"here")).unwrap();
+    for round in 0..1000 {
+        perform(&mut volume, &mut rng, write("passes", b"by")).unwrap();
+        let request = if round % 2 == 0 {
+            DiskRequest::Remove(path("passes"))
+        } else {
+            DiskRequest::Rename { from: path("passes"), to: path("stays") }
+        };
+        perform(&mut volume, &mut rng, request).unwrap();
+        perform(&mut volume, &mut rng, DiskRequest::SyncDir(path(""))).unwrap();
+    }
+    assert!(volume.files.count() < 100, "{} files are kept for one name", volume.files.count());
+    assert_eq!(volume.with_cached("stays", |bytes| bytes.to_vec()), Some(b"by".to_vec()));
+}
+
+/// What a reader got is what the file was then, whoever shares its bytes.
+#[test]
+fn what_was_read_does_not_change_with_the_file() {
+    static OLD: [u8; 8192] = [1; 8192];
+    let (mut volume, mut rng) = (Volume::new(DiskFaults::default()), Rng::new(1));
+    let path = || DiskPath::new(0, "file");
+    perform(&mut volume, &mut rng, write("file", &OLD)).unwrap();
+    for synced in [false, true] {
+        if synced {
+            perform(&mut volume, &mut rng, DiskRequest::Sync(path())).unwrap();
+        }
+        let read = DiskRequest::Read { path: path(), offset: 1, length: 8192 };
+        let Ok(DiskOk::Data(data)) = perform(&mut volume, &mut rng, read) else { panic!("it can be read") };
+        perform(&mut volume, &mut rng, write("file", b"new")).unwrap();
+        assert_eq!(data.bytes, OLD[1..]);
+        perform(&mut volume, &mut rng, write("file", &OLD)).unwrap();
+    }
+}
