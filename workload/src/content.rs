@@ -17,9 +17,6 @@ pub struct Content {
     pub length: u32,
 }
 
-/// Bytes that are made at once where nobody keeps them.
-const PIECE: usize = 4096;
-
 thread_local! {
     /// CRCs that were asked for: a model asks for the same one again and again.
     static CRCS: RefCell<BTreeMap<Content, u32>> = const { RefCell::new(BTreeMap::new()) };
@@ -37,32 +34,21 @@ impl Content {
         }
         let first = offset / 8;
         let mut out = vec![0; (end.div_ceil(8) - first) as usize * 8];
-        self.fill(first, &mut out);
+        for (index, place) in (first..).zip(out.chunks_exact_mut(8)) {
+            place.copy_from_slice(&self.word(index).to_le_bytes());
+        }
         let skip = (offset - first * 8) as usize;
         Bytes::from(out).slice(skip..skip + (end - offset) as usize)
     }
 
     /// Where `data`, read at `offset`, first differs from what it must be.
     pub fn first_difference(self, offset: u64, data: &[u8]) -> Option<u64> {
-        let mut piece = [0; PIECE];
-        let mut at = 0;
-        while at < data.len() {
-            let place = offset + at as u64;
-            let skip = (place % 8) as usize;
-            let left = u64::from(self.length).saturating_sub(place);
-            let length = (PIECE - skip).min(data.len() - at).min(usize::try_from(left).unwrap_or(PIECE));
-            if length == 0 {
-                return Some(place);
-            }
-            self.fill(place / 8, &mut piece[..(skip + length).next_multiple_of(8)]);
-            let (expected, found) = (&piece[skip..skip + length], &data[at..at + length]);
-            if expected != found {
-                let same = expected.iter().zip(found).take_while(|(a, b)| a == b).count();
-                return Some(place + same as u64);
-            }
-            at += length;
+        let expected = self.bytes(offset, data.len() as u64);
+        if expected == data {
+            return None;
         }
-        None
+        let at = expected.iter().zip(data).take_while(|(a, b)| a == b).count();
+        Some(offset + at as u64)
     }
 
     /// Which content a file's first eight bytes announce.
@@ -82,11 +68,11 @@ impl Content {
             return crc;
         }
         let mut hasher = crc32fast::Hasher::new();
-        let mut piece = [0; PIECE];
-        for at in (0..self.length as usize).step_by(PIECE) {
-            let length = PIECE.min(self.length as usize - at);
-            self.fill(at as u64 / 8, &mut piece[..length.next_multiple_of(8)]);
-            hasher.update(&piece[..length]);
+        let mut at = 0;
+        while at < u64::from(self.length) {
+            let piece = self.bytes(at, 1 << 20);
+            hasher.update(&piece);
+            at += piece.len() as u64;
         }
         let crc = hasher.finalize();
         CRCS.with_borrow_mut(|crcs| {
@@ -96,13 +82,6 @@ impl Content {
             crcs.insert(self, crc);
         });
         crc
-    }
-
-    /// Whole words from the `first` one on.
-    fn fill(self, first: u64, words: &mut [u8]) {
-        for (index, place) in (first..).zip(words.chunks_exact_mut(8)) {
-            place.copy_from_slice(&self.word(index).to_le_bytes());
-        }
     }
 
     /// SplitMix64 of number and place (Steele, Lea and Flood, "Fast splittable pseudorandom number generators").

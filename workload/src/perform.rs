@@ -304,6 +304,5 @@ async fn read_range<C: Caller>(
     let result = read(client, handle, offset, wanted).await;
     // As above.
     let _ = client.call(ClientRequest::Release { handle }).await;
-    let bytes: Vec<u8> = result?.iter().flat_map(|b| b.iter().copied()).collect();
-    Ok(Outcome::Range { length, bytes })
+    Ok(Outcome::Range { length, bytes: result?.concat() })
 }

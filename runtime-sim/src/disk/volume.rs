@@ -121,7 +121,7 @@ impl NameWhat {
 }
 
 /// A volume's content. The file system's root is always there.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Volume {
     files: Files,
     names: Arc<Names>,
@@ -258,12 +258,9 @@ impl Volume {
 
     /// A new file, without a name.
     fn add(&mut self, inode: Inode) -> FileId {
-        if self.files.wants_sweep() {
-            let named = self.names.values().chain(self.durable.values()).copied();
-            let unsynced = self.unsynced.iter().map(|change| change.what.node());
-            self.files.keep(named.chain(unsynced).filter_map(|node| node.file()));
-        }
-        self.files.add(inode)
+        let named = self.names.values().chain(self.durable.values()).copied();
+        let unsynced = self.unsynced.iter().map(|change| change.what.node());
+        self.files.add(inode, named.chain(unsynced).filter_map(|node| node.file()))
     }
 
     fn is_dir(&self, name: &str) -> bool {

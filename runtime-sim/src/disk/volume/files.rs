@@ -34,24 +34,12 @@ impl Files {
         self.inodes.len() - self.free.len()
     }
 
-    /// Whether it is time to call [`Files::keep`] before another one is added.
-    pub(super) fn wants_sweep(&self) -> bool {
-        self.count() >= self.sweep_at
-    }
-
-    /// Lets all files go but those.
-    pub(super) fn keep(&mut self, used: impl Iterator<Item = FileId>) {
-        let mut is_used = vec![false; self.inodes.len()];
-        used.for_each(|file| is_used[file.0 as usize] = true);
-        for (number, (inode, is_used)) in (0..).zip(self.inodes.iter_mut().zip(is_used)) {
-            if !is_used && inode.take().is_some() {
-                self.free.push(FileId(number));
-            }
+    /// Another file. When there have come many, those are let go that are not among the `used`.
+    pub(super) fn add(&mut self, inode: Inode, used: impl Iterator<Item = FileId>) -> FileId {
+        if self.count() >= self.sweep_at {
+            self.keep(used);
+            self.sweep_at = self.count() + self.count() / 4 + SLACK;
         }
-        self.sweep_at = self.count() + self.count() / 4 + SLACK;
-    }
-
-    pub(super) fn add(&mut self, inode: Inode) -> FileId {
         if let Some(file) = self.free.pop() {
             self.inodes[file.0 as usize] = Some(Arc::new(inode));
             return file;
@@ -59,5 +47,16 @@ impl Files {
         let file = FileId(u32::try_from(self.inodes.len()).expect("a disk of memory has fewer files"));
         self.inodes.push(Some(Arc::new(inode)));
         file
+    }
+
+    /// Lets all files go but those.
+    fn keep(&mut self, used: impl Iterator<Item = FileId>) {
+        let mut is_used = vec![false; self.inodes.len()];
+        used.for_each(|file| is_used[file.0 as usize] = true);
+        for (number, (inode, is_used)) in (0..).zip(self.inodes.iter_mut().zip(is_used)) {
+            if !is_used && inode.take().is_some() {
+                self.free.push(FileId(number));
+            }
+        }
     }
 }

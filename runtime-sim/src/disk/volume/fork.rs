@@ -7,16 +7,7 @@ impl Volume {
     /// A double that does what it is told: of all that may be wrong with the disk it has only the lack of room.
     pub(crate) fn fork(&self) -> Volume {
         let capacity_bytes = self.faults.capacity_bytes;
-        Volume {
-            files: self.files.clone(),
-            names: self.names.clone(),
-            durable: self.durable.clone(),
-            unsynced: self.unsynced.clone(),
-            changed: self.changed.clone(),
-            completed: self.completed,
-            used: self.used,
-            faults: DiskFaults { capacity_bytes, ..DiskFaults::default() },
-        }
+        Volume { faults: DiskFaults { capacity_bytes, ..DiskFaults::default() }, ..self.clone() }
     }
 }
 
