@@ -220,6 +220,11 @@ impl Inode {
         }
     }
 
+    /// Whether a byte is harmed, or a sector can't be read.
+    pub(crate) fn is_harmed(&self) -> bool {
+        !(self.pristine.is_empty() && self.bad_sectors.is_empty())
+    }
+
     /// Offsets of harmed bytes that still stand; of a row of them, the first.
     pub(crate) fn flipped(&self) -> impl Iterator<Item = u64> + '_ {
         self.pristine.keys().copied().filter(|at| *at == 0 || !self.pristine.contains_key(&(at - 1)))
@@ -251,17 +256,14 @@ fn apply(bytes: &mut Vec<u8>, what: &What) {
 
 fn put(bytes: &mut Vec<u8>, offset: u64, data: &[Bytes]) {
     let mut at = offset as usize;
+    if bytes.len() < at {
+        bytes.resize(at, 0);
+    }
     for piece in data {
-        let end = at + piece.len();
-        if bytes.len() == at {
-            bytes.extend_from_slice(piece);
-        } else {
-            if bytes.len() < end {
-                bytes.resize(end, 0);
-            }
-            bytes[at..end].copy_from_slice(piece);
-        }
-        at = end;
+        let over = piece.len().min(bytes.len() - at);
+        bytes[at..at + over].copy_from_slice(&piece[..over]);
+        bytes.extend_from_slice(&piece[over..]);
+        at += piece.len();
     }
 }
 

@@ -2,10 +2,10 @@
 
 mod files;
 mod fork;
+mod names;
 mod outside;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::ops::Bound;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -14,111 +14,10 @@ use cairn_core::payload::Payload;
 use cairn_core::rng::Rng;
 
 use self::files::{FileId, Files};
+use self::names::{NameChange, NameWhat, Names, Node, parent};
 use super::inode::{Inode, SECTOR};
 use crate::options::DiskFaults;
 use crate::outcome::FaultCounts;
-
-/// What a name stands for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Node {
-    File(FileId),
-    Directory,
-}
-
-impl Node {
-    fn file(&self) -> Option<FileId> {
-        match self {
-            Node::File(file) => Some(*file),
-            Node::Directory => None,
-        }
-    }
-}
-
-/// Names in a row that a listing steps over before it leaps: about what looking a name up costs.
-const LEAP_AFTER: u32 = 8;
-
-type Names = BTreeMap<Arc<str>, Node>;
-
-/// A change of names that is not yet durable.
-#[derive(Clone, Debug)]
-struct NameChange {
-    order: u64,
-    what: NameWhat,
-}
-
-#[derive(Clone, Debug)]
-enum NameWhat {
-    Make { name: Arc<str>, node: Node },
-    Rename { from: Arc<str>, to: Arc<str>, node: Node },
-    Remove { name: Arc<str>, node: Node },
-}
-
-impl NameWhat {
-    /// The name that it makes, or takes away.
-    fn name(&self) -> &Arc<str> {
-        match self {
-            NameWhat::Make { name, .. } | NameWhat::Remove { name, .. } => name,
-            NameWhat::Rename { to, .. } => to,
-        }
-    }
-
-    fn node(&self) -> Node {
-        match self {
-            NameWhat::Make { node, .. } | NameWhat::Rename { node, .. } | NameWhat::Remove { node, .. } => {
-                *node
-            }
-        }
-    }
-
-    /// The name that is not there any more.
-    fn taken(&self) -> Option<&Arc<str>> {
-        match self {
-            NameWhat::Make { .. } => None,
-            NameWhat::Rename { from: name, .. } | NameWhat::Remove { name, .. } => Some(name),
-        }
-    }
-
-    fn gives(&self, given: &Arc<str>, to: Node) -> bool {
-        match self {
-            NameWhat::Make { name, node } | NameWhat::Rename { to: name, node, .. } => {
-                name == given && *node == to
-            }
-            NameWhat::Remove { .. } => false,
-        }
-    }
-
-    fn give_nothing(&mut self) {
-        let (NameWhat::Make { name, node } | NameWhat::Rename { from: name, node, .. }) = self else {
-            return;
-        };
-        *self = NameWhat::Remove { name: name.clone(), node: *node };
-    }
-
-    fn touches(&self, directory: &str) -> bool {
-        match self {
-            NameWhat::Make { name, .. } | NameWhat::Remove { name, .. } => is_in(name, directory),
-            NameWhat::Rename { from, to, .. } => is_in(from, directory) || is_in(to, directory),
-        }
-    }
-
-    fn apply(&self, names: &mut Names) {
-        let remove = |names: &mut Names, name: &Arc<str>, node: &Node| {
-            if names.get(name) == Some(node) {
-                names.remove(name);
-            }
-        };
-        match self {
-            NameWhat::Make { name, node } => {
-                names.insert(name.clone(), *node);
-            }
-            NameWhat::Rename { from, to, node } => {
-                remove(names, from, node);
-                names.insert(to.clone(), *node);
-            }
-            NameWhat::Remove { name, node } => remove(names, name, node),
-        }
-    }
-}
 
 /// A volume's content. The file system's root is always there.
 #[derive(Clone, Debug, Default)]
@@ -133,24 +32,6 @@ pub(crate) struct Volume {
     completed: u64,
     used: u64,
     pub(crate) faults: DiskFaults,
-}
-
-fn parent(name: &str) -> &str {
-    name.bytes().rposition(|byte| byte == b'/').map_or("", |at| &name[..at])
-}
-
-/// Whether `directory` is the parent of `name`, without looking for it.
-fn is_in(name: &str, directory: &str) -> bool {
-    let (name, directory) = (name.as_bytes(), directory.as_bytes());
-    let own = match directory {
-        [] => name,
-        // Most names fail at this one byte already.
-        _ if name.get(directory.len()) == Some(&b'/') && name.starts_with(directory) => {
-            &name[directory.len() + 1..]
-        }
-        _ => return false,
-    };
-    !own.contains(&b'/')
 }
 
 fn io(text: &str) -> DiskError {
@@ -242,7 +123,7 @@ impl Volume {
 
     fn file(&self, name: &str) -> Result<FileId, DiskError> {
         match self.names.get(name) {
-            Some(Node::File(file)) => Ok(*file),
+            Some(Node::File(file)) => Ok(file),
             Some(Node::Directory) => Err(io("is a directory")),
             None => Err(DiskError::NotFound),
         }
@@ -258,9 +139,9 @@ impl Volume {
 
     /// A new file, without a name.
     fn add(&mut self, inode: Inode) -> FileId {
-        let named = self.names.values().chain(self.durable.values()).copied();
+        let named = self.names.nodes().chain(self.durable.nodes());
         let unsynced = self.unsynced.iter().map(|change| change.what.node());
-        self.files.add(inode, named.chain(unsynced).filter_map(|node| node.file()))
+        self.files.add(inode, named.chain(unsynced).filter_map(Node::file))
     }
 
     fn is_dir(&self, name: &str) -> bool {
@@ -301,33 +182,14 @@ impl Volume {
         Ok(DiskOk::Entries(entries))
     }
 
-    /// The entries of a directory, in order. What lies below its own directories is leapt over once it is more than a few
-    /// names: a volume has many, and its root few.
+    /// The entries of a directory, in order.
     fn children(&self, directory: &str) -> Vec<Entry> {
-        let above = if directory.is_empty() { String::new() } else { format!("{directory}/") };
-        let from = |first: &str| self.names.range::<str, _>((Bound::Included(first), Bound::Unbounded));
-        let mut entries = Vec::new();
-        let mut passed = 0;
-        let mut rest = from(&above);
-        while let Some((path, node)) = rest.next() {
-            let Some(own) = path.strip_prefix(above.as_str()) else { break };
-            if let Some(end) = own.bytes().position(|byte| byte == b'/') {
-                passed += 1;
-                if passed > LEAP_AFTER {
-                    // The character after the slash follows all that begins with this directory and a slash.
-                    rest = from(&format!("{above}{}0", &own[..end]));
-                    passed = 0;
-                }
-                continue;
-            }
-            passed = 0;
-            let (length, directory) = match node {
-                Node::File(file) => (self.length(*file), false),
-                Node::Directory => (0, true),
-            };
-            entries.push(Entry { name: own.into(), length, directory });
-        }
-        entries
+        let entry = |(own, node): (&str, Node)| Entry {
+            name: own.into(),
+            length: node.file().map_or(0, |file| self.length(file)),
+            directory: node == Node::Directory,
+        };
+        self.names.entries(directory).map(entry).collect()
     }
 
     fn read(&self, name: &str, offset: u64, length: u32) -> DiskResult {
@@ -379,14 +241,14 @@ impl Volume {
 
     fn rename(&mut self, from: &str, to: &str) -> DiskResult {
         let node = match self.names.get(from) {
-            Some(node @ Node::File(_)) => *node,
+            Some(node @ Node::File(_)) => node,
             Some(Node::Directory) => return Err(io("is a directory")),
             None => return Err(DiskError::NotFound),
         };
         match self.names.get(to) {
             Some(Node::Directory) => return Err(io("is a directory")),
             Some(Node::File(_)) if from == to => return Ok(DiskOk::Done),
-            Some(Node::File(file)) => self.used -= self.length(*file),
+            Some(Node::File(file)) => self.used -= self.length(file),
             None if self.is_dir(parent(to)) => {}
             None => return Err(DiskError::NotFound),
         }
@@ -448,37 +310,17 @@ impl Volume {
         }
         self.changed.clear();
         if lost_directory {
-            self.drop_unreachable();
+            Arc::make_mut(&mut self.durable).drop_unreachable();
         }
         self.names = self.durable.clone();
-        for file in self.names.values().filter_map(Node::file) {
-            if self.files.get(file).is_unsynced() {
-                self.files.get_mut(file).cut_power(rng, counts);
-            }
+        for (_, file) in self.names.choose(|file| self.files.get(file).is_unsynced().then_some(file)) {
+            self.files.get_mut(file).cut_power(rng, counts);
         }
         self.used = self.recount();
     }
 
-    /// Names below a directory that is gone are gone.
-    fn drop_unreachable(&mut self) {
-        let mut kept: Names = BTreeMap::new();
-        let mut by_depth: Vec<(&Arc<str>, &Node)> = self.durable.iter().collect();
-        by_depth.sort_by_cached_key(|(name, _)| name.matches('/').count());
-        for (name, node) in by_depth {
-            let above = parent(name);
-            if above.is_empty() || matches!(kept.get(above), Some(Node::Directory)) {
-                kept.insert(name.clone(), *node);
-            }
-        }
-        self.durable = Arc::new(kept);
-    }
-
     fn recount(&self) -> u64 {
-        self.files().map(|(_, file)| file.cached.len() as u64).sum()
-    }
-
-    fn files(&self) -> impl Iterator<Item = (&Arc<str>, &Inode)> {
-        self.names.iter().filter_map(|(name, node)| Some((name, self.files.get(node.file()?))))
+        self.names.nodes().filter_map(Node::file).map(|file| self.length(file)).sum()
     }
 
     /// A write was under way when its process died: some prefix of its sectors may be there.

@@ -125,19 +125,18 @@ impl World {
 
     /// What the harshest power cut now would leave of a file.
     pub fn durable_file(&self, name: &str, volume: u16, path: &str) -> Option<Vec<u8>> {
-        self.durable_read(name, volume, path, 0, usize::MAX)
+        self.with_durable(name, volume, path, <[u8]>::to_vec)
     }
 
-    /// A part of what the harshest power cut now would leave of a file, shorter at its end.
-    pub fn durable_read(
+    /// Looks at what the harshest power cut now would leave of a file, without a copy. `look` must leave the world alone.
+    pub fn with_durable<R>(
         &self,
         name: &str,
         volume: u16,
         path: &str,
-        offset: u64,
-        length: usize,
-    ) -> Option<Vec<u8>> {
-        self.lock().volume(name, volume).durable(path, offset, length)
+        look: impl FnOnce(&[u8]) -> R,
+    ) -> Option<R> {
+        self.lock().volume(name, volume).durable(path).map(look)
     }
 
     /// Puts a file there by an outside hand, durable at once, with its directories.

@@ -133,15 +133,14 @@ fn tail(
     start: u64,
     length: usize,
 ) -> Option<Vec<u8>> {
+    let part = |whole: &[u8]| {
+        let end = whole.len().min(start as usize + length);
+        whole.get(start as usize..end).map(<[u8]>::to_vec)
+    };
     (0..cluster.volumes(node)).find_map(|volume| {
         let bytes = match durability {
-            Durability::Sync => cluster.world.durable_read(node, volume, path, start, length)?,
-            Durability::Async => {
-                let part = |whole: &[u8]| {
-                    Some(whole.get(start as usize..(start as usize + length).min(whole.len()))?.to_vec())
-                };
-                cluster.world.with_file(node, volume, path, part)??
-            }
+            Durability::Sync => cluster.world.with_durable(node, volume, path, part)??,
+            Durability::Async => cluster.world.with_file(node, volume, path, part)??,
         };
         (bytes.len() == length).then_some(bytes)
     })

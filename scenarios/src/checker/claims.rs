@@ -97,5 +97,5 @@ fn held(cluster: &Cluster, name: &str, (volume, path): (u16, &String), length: u
         return world.with_file(name, volume, path, of);
     }
     world.durable_length(name, volume, &sidecar(path))?;
-    world.durable_read(name, volume, path, 0, length as usize).map(|bytes| of(&bytes))
+    world.with_durable(name, volume, path, |bytes| of(&bytes[..bytes.len().min(length as usize)]))
 }

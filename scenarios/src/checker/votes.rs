@@ -18,9 +18,6 @@ use crate::violation::Violations;
 
 const NAME: &str = "votes";
 
-/// How many of a vote's last bytes must be on the voter's disk.
-const TAIL_BYTES: u64 = 512;
-
 /// A volume that was emptied so shortly ago may have held what is missing.
 const WIPED_LATELY: Span = Span::from_ms(30_000);
 
@@ -221,14 +218,10 @@ fn taken_back(
 
 fn on_disk(cluster: &Cluster, server: &str, grant: &Grant, end: u64) -> bool {
     let path = chunk_path(grant.cluster, grant.chunk);
-    let start = end.saturating_sub(TAIL_BYTES);
-    let length = (end - start) as usize;
-    let there = |volume| {
-        let tail = cluster.world.durable_read(server, volume, &path, start, length);
-        tail.is_some_and(|tail| tail.len() == length)
-    };
+    let there =
+        |volume| cluster.world.durable_length(server, volume, &path).is_some_and(|length| length >= end);
     let now = cluster.world.now();
-    length == 0
+    end == 0
         || (0..cluster.volumes(server)).any(there)
         || cluster.world.damage_injected().iter().any(|d| {
             let wiped = d.kind == DamageKind::Wipe && now.since(d.at) < WIPED_LATELY;

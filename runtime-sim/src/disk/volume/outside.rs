@@ -8,7 +8,7 @@ use super::{Inode, Node, SECTOR, Volume, parent};
 impl Volume {
     /// Paths and lengths, as processes see them.
     pub(crate) fn list_all(&self) -> Vec<(String, u64)> {
-        self.files().map(|(name, file)| (name.to_string(), file.cached.len() as u64)).collect()
+        self.names.choose(|file| Some(self.length(file)))
     }
 
     /// Looks at a file's bytes as processes see them.
@@ -39,16 +39,14 @@ impl Volume {
     }
 
     /// Bytes that no power cut can take, of a file whose name none can take.
-    pub(crate) fn durable(&self, name: &str, offset: u64, length: usize) -> Option<Vec<u8>> {
-        let file = self.surely(name)?;
-        let bytes = &file.durable;
-        let start = (offset as usize).min(bytes.len());
-        Some(bytes[start..start.saturating_add(length).min(bytes.len())].to_vec())
+    pub(crate) fn durable(&self, name: &str) -> Option<&[u8]> {
+        self.surely(name).map(|file| file.durable.as_slice())
     }
 
     /// Names of files of which a power cut may leave something else than processes see: another name, or other bytes.
     pub(crate) fn unsynced_names(&self) -> BTreeSet<Arc<str>> {
-        let risky = self.files().filter(|(_, file)| file.is_unsynced()).map(|(name, _)| name.clone());
+        let risky = self.names.choose(|file| self.files.get(file).is_unsynced().then_some(()));
+        let risky = risky.into_iter().map(|(name, ())| Arc::from(name));
         risky.chain(self.unsynced.iter().map(|change| change.what.name().clone())).collect()
     }
 
@@ -61,25 +59,23 @@ impl Volume {
         let (names, durable) = (Arc::make_mut(&mut self.names), Arc::make_mut(&mut self.durable));
         let mut above = parent(name);
         while !above.is_empty() {
-            names.insert(Arc::from(above), Node::Directory);
-            durable.insert(Arc::from(above), Node::Directory);
+            names.insert(above, Node::Directory);
+            durable.insert(above, Node::Directory);
             above = parent(above);
         }
-        names.insert(Arc::from(name), file);
-        durable.insert(Arc::from(name), file);
+        names.insert(name, file);
+        durable.insert(name, file);
         self.used = self.recount();
     }
 
     /// Removes a file, durably at once: whatever gave it its name comes to nothing.
     pub(crate) fn remove_by_hand(&mut self, name: &str) -> bool {
-        if self.file(name).is_err() {
-            return false;
-        }
-        let Some(gone) = Arc::make_mut(&mut self.names).remove(name) else { return false };
+        let Ok(gone) = self.file(name) else { return false };
+        Arc::make_mut(&mut self.names).remove(name);
         let durable = Arc::make_mut(&mut self.durable);
         durable.remove(name);
-        durable.retain(|_, node| *node != gone);
-        self.unsynced.retain(|change| change.what.node() != gone);
+        durable.forget(gone);
+        self.unsynced.retain(|change| change.what.node() != Node::File(gone));
         self.used = self.recount();
         true
     }
@@ -114,7 +110,7 @@ impl Volume {
 
     /// Gives all flipped bytes their right values back.
     pub(crate) fn mend(&mut self) {
-        for file in self.names.values().filter_map(Node::file) {
+        for file in self.names.nodes().filter_map(Node::file) {
             self.files.get_mut(file).mend();
         }
     }
@@ -126,11 +122,11 @@ impl Volume {
 
     /// Files with flips or unreadable sectors: name, offset, whether flipped.
     pub(crate) fn harm(&self) -> Vec<(String, u64, bool)> {
-        let mut all = Vec::new();
-        for (name, file) in self.files() {
-            all.extend(file.flipped().map(|at| (name.to_string(), at, true)));
-            all.extend(file.unreadable().map(|at| (name.to_string(), at, false)));
-        }
-        all
+        let harmed = self.names.choose(|file| Some(self.files.get(file)).filter(|file| file.is_harmed()));
+        let each = harmed.into_iter().flat_map(|(name, file)| {
+            let flipped = file.flipped().map(|at| (at, true));
+            flipped.chain(file.unreadable().map(|at| (at, false))).map(move |(at, is)| (name.clone(), at, is))
+        });
+        each.collect()
     }
 }

@@ -15,7 +15,8 @@ proptest! {
         for path in &paths {
             volume.put_by_hand(path, path.as_bytes());
         }
-        let names = volume.names.keys().cloned().collect::<Vec<_>>();
+        let names: BTreeSet<String> =
+            paths.iter().flat_map(|path| path.match_indices('/').map(|(at, _)| path[..at].to_owned()).chain([path.clone()])).collect();
         let directories = names.iter().filter(|name| volume.is_dir(name)).map(|name| &**name);
         for directory in directories.chain([""]) {
             let listed: Vec<String> = volume
@@ -24,10 +25,10 @@ proptest! {
                 .map(|entry| format!("{directory}/{}", entry.name).trim_start_matches('/').to_owned())
                 .collect();
             let wanted: Vec<String> =
-                names.iter().filter(|name| parent(name) == directory).map(|name| name.to_string()).collect();
+                names.iter().filter(|name| parent(name) == directory).cloned().collect();
             prop_assert_eq!(listed, wanted);
             for name in &names {
-                prop_assert_eq!(is_in(name, directory), parent(name) == directory, "{} in {}", name, directory);
+                prop_assert_eq!(names::is_in(name, directory), parent(name) == directory, "{} in {}", name, directory);
             }
         }
     }
@@ -68,7 +69,7 @@ fn what_a_hand_removed_no_sync_and_no_power_cut_brings_back() {
             sync_names(&mut volume, &mut rng);
         }
         volume.cut_power(&mut rng, &mut FaultCounts::default());
-        assert_eq!(volume.files().count(), 0, "seed {seed}");
+        assert_eq!(volume.list_all().len(), 0, "seed {seed}");
     }
 }
 
@@ -91,7 +92,7 @@ fn a_name_that_was_passed_on_does_not_come_back_with_its_directory() {
             perform(&mut volume, &mut rng, DiskRequest::SyncDir(path(directory))).unwrap();
         }
         volume.cut_power(&mut rng, &mut FaultCounts::default());
-        let left: Vec<&str> = volume.files().map(|(name, _)| &**name).collect();
+        let left: Vec<String> = volume.list_all().into_iter().map(|(name, _)| name).collect();
         assert_eq!(left, ["to/file"], "{first} is synced first");
     }
 }
@@ -107,15 +108,15 @@ fn a_sync_of_a_directory_covers_what_was_completed_when_it_was_issued() {
     let sync = |volume: &mut Volume, mark, hands: &mut Hands<'_>| {
         volume.execute(DiskRequest::SyncDir(path("")), mark, hands).unwrap();
     };
-    let names = |volume: &Volume| volume.durable.keys().map(|name| name.to_string()).collect::<Vec<_>>();
+    let is_durable = |volume: &Volume| ["early", "late"].map(|name| volume.durable(name).is_some());
     volume.execute(write("early", b"1"), 0, &mut hands).unwrap();
     let mark = volume.mark();
     volume.execute(write("late", b"2"), 0, &mut hands).unwrap();
     sync(&mut volume, mark, &mut hands);
-    assert_eq!(names(&volume), ["early"]);
+    assert_eq!(is_durable(&volume), [true, false]);
     let mark = volume.mark();
     sync(&mut volume, mark, &mut hands);
-    assert_eq!(names(&volume), ["early", "late"]);
+    assert_eq!(is_durable(&volume), [true, true]);
 }
 
 #[test]
