@@ -30,7 +30,6 @@ mod registered;
 pub mod removed;
 pub mod replication;
 pub mod seal_basis;
-mod second_crash;
 pub mod sessions;
 pub mod trash;
 pub mod truth;
