@@ -157,7 +157,7 @@ impl Volume {
                 self.changed.insert(Arc::from(parent(name)));
             }
         }
-        self.unsynced.push_back(NameChange { order: self.completed, what });
+        self.unsynced.push_back(NameChange::new(self.completed, what));
     }
 
     fn make_dir(&mut self, name: &str) -> DiskResult {
@@ -271,8 +271,9 @@ impl Volume {
             return Ok(DiskOk::Done);
         }
         let (durable, mut over, mut left) = (Arc::make_mut(&mut self.durable), Vec::new(), false);
+        let bit = names::bit(name);
         self.unsynced.retain(|change| {
-            let touched = change.what.touches(name);
+            let touched = change.touches(name, bit);
             let covered = touched && change.order <= mark;
             left |= touched && !covered;
             if covered {

@@ -145,9 +145,15 @@ fn check(
             !machine.is_journaled() && knows.told_damaged.contains(&(node.to_owned(), then.chunk));
         let is_told =
             now.is_some_and(|now| !now.is_moving || is_damaged(&now) || is_torn(&now) || is_forgiven);
-        let unsynced = unsynced && !now.as_ref().is_some_and(is_kept);
+        // Of two replicas the lesser one may be on another volume, and in the page cache only.
+        let is_kept_there = now.is_some_and(|now| is_kept(&now) && now.volume_index == then.volume_index);
+        let unsynced = unsynced && !is_kept_there;
         if then.state == ReplicaState::Damaged && !is_told && !unsynced {
-            return complain(format!("would find {} damaged, which it has not", then.chunk));
+            let alarms = back.alarms.join("; ");
+            let (chunk, volume) = (then.chunk, then.volume_index);
+            return complain(format!(
+                "would find {chunk} on volume {volume} damaged, which it has not: {alarms}"
+            ));
         }
         if then.state == ReplicaState::Sealed {
             let path = chunk_path(machine.cluster(), then.chunk);

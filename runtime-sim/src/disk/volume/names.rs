@@ -112,6 +112,24 @@ impl Names {
 pub(super) struct NameChange {
     pub(super) order: u64,
     pub(super) what: NameWhat,
+    /// Bits of the directories that it touches, and perhaps of others.
+    bits: u64,
+}
+
+impl NameChange {
+    pub(super) fn new(order: u64, what: NameWhat) -> NameChange {
+        let bits = bit(parent(what.name())) | what.taken().map_or(0, |taken| bit(parent(taken)));
+        NameChange { order, what, bits }
+    }
+
+    pub(super) fn touches(&self, directory: &str, bit: u64) -> bool {
+        self.bits & bit != 0 && self.what.touches(directory)
+    }
+}
+
+/// One bit for a directory: most others have another one, and need not be compared by their names.
+pub(super) fn bit(directory: &str) -> u64 {
+    1 << (directory.bytes().fold(0_u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into())) % 64)
 }
 
 #[derive(Clone, Debug)]
@@ -162,7 +180,7 @@ impl NameWhat {
         *self = NameWhat::Remove { name: name.clone(), node: *node };
     }
 
-    pub(super) fn touches(&self, directory: &str) -> bool {
+    fn touches(&self, directory: &str) -> bool {
         match self {
             NameWhat::Make { name, .. } | NameWhat::Remove { name, .. } => is_in(name, directory),
             NameWhat::Rename { from, to, .. } => is_in(from, directory) || is_in(to, directory),
