@@ -152,9 +152,9 @@ impl Volume {
     fn change(&mut self, what: NameWhat) {
         self.completed += 1;
         what.apply(Arc::make_mut(&mut self.names));
-        for name in what.taken().into_iter().chain([what.name()]) {
-            if !self.changed.contains(parent(name)) {
-                self.changed.insert(Arc::from(parent(name)));
+        for directory in what.touched() {
+            if !self.changed.contains(directory) {
+                self.changed.insert(Arc::from(directory));
             }
         }
         self.unsynced.push_back(NameChange::new(self.completed, what));

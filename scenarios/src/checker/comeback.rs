@@ -125,6 +125,7 @@ fn check(
     if let Some(text) = knows.damage.forgotten(cluster, node, &back.machine) {
         return complain(format!("would come back ignorant: it {text}"));
     }
+    let alarms = back.alarms.join("; ");
     // What was sealed in the page cache and dropped before it was durable may come back in part.
     let unsynced = power && cluster.shape.is_relaxed();
     let is_replaced = |replica: &ReplicaView| knows.copies.is_some_and(|copies| copies.is_replaced(replica));
@@ -149,7 +150,6 @@ fn check(
         let is_kept_there = now.is_some_and(|now| is_kept(&now) && now.volume_index == then.volume_index);
         let unsynced = unsynced && !is_kept_there;
         if then.state == ReplicaState::Damaged && !is_told && !unsynced {
-            let alarms = back.alarms.join("; ");
             let (chunk, volume) = (then.chunk, then.volume_index);
             return complain(format!(
                 "would find {chunk} on volume {volume} damaged, which it has not: {alarms}"
@@ -169,7 +169,6 @@ fn check(
         || machine.replicas().any(|replica| is_damaged(&replica) || is_torn(&replica));
     let found = back.machine.damage_found();
     if found > 0 && !knows_damage && harm.is_empty() && failed.is_empty() && !unsynced {
-        let alarms = back.alarms.join("; ");
         return complain(format!("would find damage, and nothing was done to it: {alarms}"));
     }
     Ok(())

@@ -97,9 +97,8 @@ impl Names {
 
     /// Names below a directory that is gone are gone.
     pub(super) fn drop_unreachable(&mut self) {
-        let mut all: Vec<_> = std::mem::take(&mut self.0).into_iter().collect();
-        all.sort_by_cached_key(|(directory, _)| directory.split('/').filter(|part| !part.is_empty()).count());
-        for (directory, entries) in all {
+        // In order: a directory comes before what is below it.
+        for (directory, entries) in std::mem::take(&mut self.0) {
             if directory.is_empty() || self.get(&directory) == Some(Node::Directory) {
                 self.0.insert(directory, entries);
             }
@@ -118,12 +117,13 @@ pub(super) struct NameChange {
 
 impl NameChange {
     pub(super) fn new(order: u64, what: NameWhat) -> NameChange {
-        let bits = bit(parent(what.name())) | what.taken().map_or(0, |taken| bit(parent(taken)));
+        let bits = what.touched().map(bit).fold(0, |bits, bit| bits | bit);
         NameChange { order, what, bits }
     }
 
+    /// `bit`: the directory's.
     pub(super) fn touches(&self, directory: &str, bit: u64) -> bool {
-        self.bits & bit != 0 && self.what.touches(directory)
+        self.bits & bit != 0 && self.what.touched().any(|touched| touched == directory)
     }
 }
 
@@ -164,6 +164,11 @@ impl NameWhat {
         }
     }
 
+    /// The directories that it makes a name in, or takes one from.
+    pub(super) fn touched(&self) -> impl Iterator<Item = &str> {
+        self.taken().into_iter().chain([self.name()]).map(|name| parent(name))
+    }
+
     pub(super) fn gives(&self, given: &Arc<str>, to: Node) -> bool {
         match self {
             NameWhat::Make { name, node } | NameWhat::Rename { to: name, node, .. } => {
@@ -178,13 +183,6 @@ impl NameWhat {
             return;
         };
         *self = NameWhat::Remove { name: name.clone(), node: *node };
-    }
-
-    fn touches(&self, directory: &str) -> bool {
-        match self {
-            NameWhat::Make { name, .. } | NameWhat::Remove { name, .. } => is_in(name, directory),
-            NameWhat::Rename { from, to, .. } => is_in(from, directory) || is_in(to, directory),
-        }
     }
 
     pub(super) fn apply(&self, names: &mut Names) {
@@ -202,18 +200,4 @@ impl NameWhat {
             NameWhat::Remove { name, node } => remove(names, name, node),
         }
     }
-}
-
-/// Whether `directory` is the parent of `name`, without looking for it.
-pub(super) fn is_in(name: &str, directory: &str) -> bool {
-    let (name, directory) = (name.as_bytes(), directory.as_bytes());
-    let own = match directory {
-        [] => name,
-        // Most names fail at this one byte already.
-        _ if name.get(directory.len()) == Some(&b'/') && name.starts_with(directory) => {
-            &name[directory.len() + 1..]
-        }
-        _ => return false,
-    };
-    !own.contains(&b'/')
 }

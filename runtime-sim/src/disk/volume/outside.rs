@@ -125,7 +125,9 @@ impl Volume {
         let harmed = self.names.choose(|file| Some(self.files.get(file)).filter(|file| file.is_harmed()));
         let each = harmed.into_iter().flat_map(|(name, file)| {
             let flipped = file.flipped().map(|at| (at, true));
-            flipped.chain(file.unreadable().map(|at| (at, false))).map(move |(at, is)| (name.clone(), at, is))
+            flipped
+                .chain(file.unreadable().map(|at| (at, false)))
+                .map(move |(at, is_flipped)| (name.clone(), at, is_flipped))
         });
         each.collect()
     }

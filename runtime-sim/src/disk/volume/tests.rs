@@ -15,8 +15,10 @@ proptest! {
         for path in &paths {
             volume.put_by_hand(path, path.as_bytes());
         }
-        let names: BTreeSet<String> =
-            paths.iter().flat_map(|path| path.match_indices('/').map(|(at, _)| path[..at].to_owned()).chain([path.clone()])).collect();
+        let mut names = paths.clone();
+        for path in &paths {
+            names.extend(path.match_indices('/').map(|(at, _)| path[..at].to_owned()));
+        }
         let directories = names.iter().filter(|name| volume.is_dir(name)).map(|name| &**name);
         for directory in directories.chain([""]) {
             let listed: Vec<String> = volume
@@ -28,7 +30,9 @@ proptest! {
                 names.iter().filter(|name| parent(name) == directory).cloned().collect();
             prop_assert_eq!(listed, wanted);
             for name in &names {
-                prop_assert_eq!(names::is_in(name, directory), parent(name) == directory, "{} in {}", name, directory);
+                let what = NameWhat::Make { name: Arc::from(name.as_str()), node: Node::Directory };
+                let touches = NameChange::new(1, what).touches(directory, names::bit(directory));
+                prop_assert_eq!(touches, parent(name) == directory, "{} in {}", name, directory);
             }
         }
     }
